@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+use super::*;
+use proptest::prelude::*;
+
+fn exec() -> Exec {
+    Exec {
+        argc: 2,
+        envc: 1,
+        strings: ByteBuf::from(*b"sh\0\xff\n,=\0K=V\0"),
+        cwd: ByteBuf::from(*b"/tmp"),
+        uid: 1000,
+        gid: 1000,
+        groups: vec![4, 24],
+        umask: 0o022,
+        rlimits: vec![Rlimit { resource: 3, soft: 8 << 20, hard: u64::MAX }],
+        memory_max: 1 << 30,
+        hostname: ByteBuf::from(*b"sandbox"),
+        clock_seconds: -1,
+        clock_nanoseconds: 999_999_999,
+        entropy: [7; 32],
+    }
+}
+
+fn collect<M: Message>(bytes: &[u8], step: usize) -> Result<Vec<M>, Error> {
+    let mut decoder = Decoder::default();
+    let mut messages = Vec::new();
+    for part in bytes.chunks(step) {
+        decoder.push(part, |message| messages.push(message))?;
+    }
+    Ok(messages)
+}
+
+#[test]
+fn frames_survive_any_cut() {
+    let sent = vec![ToGuest::Ping, ToGuest::Exec(exec()), ToGuest::Signal(15)];
+    let bytes: Vec<u8> = sent.iter().flat_map(|message| encode(message).unwrap()).collect();
+    for step in 1..=bytes.len() {
+        assert_eq!(collect::<ToGuest>(&bytes, step).unwrap(), sent, "in steps of {step}");
+    }
+}
+
+#[test]
+fn truncation_delivers_nothing() {
+    let frame = encode(&FromGuest::Hello { version: VERSION }).unwrap();
+    for length in 0..frame.len() {
+        assert_eq!(collect::<FromGuest>(&frame[..length], 1).unwrap(), []);
+    }
+}
+
+#[test]
+fn wrong_header_is_named() {
+    let good = encode(&FromGuest::Pong).unwrap();
+    let mut magic = good.clone();
+    magic[0] = b'x';
+    assert_eq!(collect::<FromGuest>(&magic, 64), Err(Error::Magic(*b"xb")));
+    let mut version = good.clone();
+    version[2] = 9;
+    assert_eq!(collect::<FromGuest>(&version, 64), Err(Error::Version(9)));
+    let mut long = good;
+    long[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert_eq!(collect::<FromGuest>(&long, 64), Err(Error::TooLong(u32::MAX)));
+}
+
+#[test]
+fn trailing_bytes_in_a_payload_are_refused() {
+    let mut frame = encode(&FromGuest::Pong).unwrap();
+    frame.push(0);
+    frame[4] += 1;
+    assert_eq!(collect::<FromGuest>(&frame, 64), Err(Error::Payload));
+}
+
+#[test]
+fn too_long_a_message_is_not_sent() {
+    let mut long = exec();
+    long.strings = ByteBuf::from(vec![1; TO_GUEST_MAX]);
+    assert!(matches!(encode(&ToGuest::Exec(long)), Err(Error::Unsendable(_))));
+}
+
+#[test]
+fn every_guest_message_fits_its_limit() {
+    let usage = Usage { user_us: u64::MAX, system_us: u64::MAX, memory_peak: u64::MAX, processes_peak: u64::MAX };
+    let ended = Ended { end: End::Signaled(255), usage, oom_kills: u32::MAX };
+    assert!(encode(&FromGuest::Ended(ended)).is_ok());
+}
+
+proptest! {
+    /// Arbitrary bytes, half of them behind a valid header, never panic and never hold more than one frame.
+    #[test]
+    fn hostile_bytes_are_bounded(
+        valid_header in any::<bool>(), body in proptest::collection::vec(any::<u8>(), 0..2048), step in 1usize..300,
+    ) {
+        let mut bytes = Vec::new();
+        if valid_header {
+            bytes.extend_from_slice(&MAGIC);
+            bytes.extend_from_slice(&VERSION.to_le_bytes());
+            bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        }
+        bytes.extend_from_slice(&body);
+        let mut decoder = Decoder::<FromGuest>::default();
+        for part in bytes.chunks(step) {
+            if decoder.push(part, |_| ()).is_err() {
+                break;
+            }
+            prop_assert!(decoder.buffer.len() <= HEADER_LEN + FROM_GUEST_MAX);
+        }
+    }
+}

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Kernel and initramfs of the guest: how they are built, stored and checked.

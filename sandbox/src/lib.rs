@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Runs a command in a microVM of its own.
