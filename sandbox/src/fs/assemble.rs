@@ -15,13 +15,13 @@ use super::plan::{self, Make, Plan, Step, Volume};
 use crate::sys::namespace::{Restrict, restrict};
 use guest_init::wire::{VIEW_ROOT, VIEW_VOLUMES};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fchmod, fstat, mkdirat, openat, openat2, statat, symlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, openat, openat2, statat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_remount, move_mount, open_tree, unmount,
 };
-use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::process::{chdir, fchdir, pivot_root, umask};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -74,6 +74,8 @@ fn at<E: Into<std::io::Error>>(doing: &'static str, path: &Path) -> impl FnOnce(
 
 /// Builds the view and makes it this process's root.
 pub(super) fn assemble(plan: &Plan) -> Result<Tree, Error> {
+    // Modes are to be what the plan says.
+    umask(Mode::empty());
     let descriptors = descriptors()?;
     let base = skeleton()?;
     let mut builder = Builder { base: base.as_fd(), owners: BTreeMap::new(), devices: Vec::new() };
@@ -225,8 +227,8 @@ impl Builder<'_> {
 
     fn file(&self, path: &Path, mode: u32) -> Result<(), Error> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(self.base, path, flags, Mode::empty()).map_err(at("make file", path))?;
-        fchmod(file, Mode::from_raw_mode(mode)).map_err(at("set the mode of", path))
+        openat(self.base, path, flags, Mode::from_raw_mode(mode)).map_err(at("make file", path))?;
+        Ok(())
     }
 
     fn stat(&self, path: &Path) -> Result<Stat, Error> {

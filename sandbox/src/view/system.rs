@@ -9,7 +9,7 @@
 //! later *inside* a shown directory is held back by the file server, which opens nothing here that is not open to
 //! everyone ([`Audience::Everyone`]). The price is that a file the host replaces during the run stays the old one.
 
-use super::{Audience, Error, Kind, View, open_to_everyone};
+use super::{Audience, Error, Kind, View, credentials, open_to_everyone};
 use std::path::{Path, PathBuf};
 
 /// Directories of the root that hold programs, besides those whose name begins with `lib`.
@@ -41,6 +41,9 @@ const ETC_HIDDEN: &[(&str, &str)] = &[
     ("sudoers.d", "who may become root"), ("swanctl", "VPN keys"), ("tinc", "VPN keys"), ("vault.d", "tokens"),
     ("wireguard", "VPN keys"), ("wpa_supplicant", "network passwords"),
 ];
+
+/// Files of `/etc` that are shown only without a password in them.
+const ETC_EXAMINED: &[&str] = &["environment", "gitconfig", "npmrc", "pip.conf", "wgetrc"];
 
 /// Paths inside shown entries of `/etc` that are covered.
 #[rustfmt::skip]
@@ -90,6 +93,10 @@ fn etc(view: &mut View, etc: &Path) -> Result<(), Error> {
         };
         if let Some(why) = hidden(name) {
             view.hidden.push((path, why));
+            continue;
+        }
+        if ETC_EXAMINED.contains(&name) && credentials::in_text(&path) {
+            view.hidden.push((path, "may hold a password"));
             continue;
         }
         let metadata = path.symlink_metadata().map_err(|source| Error::Look { path: path.clone(), source })?;
