@@ -53,6 +53,9 @@ pub enum ServeError {
     /// The view could not be built.
     #[error("build the view")]
     Assemble(#[from] assemble::Error),
+    /// The filter could not be installed.
+    #[error("confine the file worker")]
+    Filter(#[from] confine::FilterError),
     /// The vhost-user server failed.
     #[error("serve vhost-user: {0}")]
     Daemon(String),
@@ -132,6 +135,7 @@ fn prepare(control: &Control) -> Result<(Daemon, UnixStream), ServeError> {
     die_with(plan.parent)?;
 
     let share = Share::new(tree, &plan, mapping, guest_descriptors).map_err(step("open the view"))?;
+    confine::filter()?;
     Ok((start(share, listener)?, peer))
 }
 

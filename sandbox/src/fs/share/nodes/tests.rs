@@ -4,6 +4,8 @@
 use super::*;
 use std::collections::HashSet;
 
+const NONE: [Inner; 0] = [];
+
 fn named(parent: Guest, name: &CStr, inner: Inner) -> Found {
     let name: Arc<CStr> = name.into();
     let file = File { device: 1, inode: inner };
@@ -23,7 +25,7 @@ fn a_name_looked_up_twice_has_one_number() {
     let (first, extra) = nodes.found(named(ROOT_ID, c"a", 5));
     assert_eq!(extra, None);
     assert_eq!(nodes.found(named(ROOT_ID, c"a", 5)), (first, Some(5)));
-    assert_eq!(nodes.forget(first, 1), []);
+    assert_eq!(nodes.forget(first, 1), NONE);
     assert_eq!(nodes.forget(first, 1), [5]);
     assert_eq!(nodes.way(first).unwrap_err(), Errno::BADF);
 }
@@ -63,9 +65,9 @@ fn what_is_open_or_pinned_stays() {
     nodes.opened(open);
     let pinned = Found { key: Key::Pinned(2), ..named(ROOT_ID, c"pinned", 2) };
     let (pinned, _) = nodes.found(pinned);
-    assert_eq!(nodes.excess(), []);
+    assert_eq!(nodes.excess(), NONE);
     assert_eq!((here(&mut nodes, open), here(&mut nodes, pinned)), (Some(1), Some(2)));
-    assert_eq!(nodes.closed(open), []);
+    assert_eq!(nodes.closed(open), NONE);
     assert_eq!(nodes.excess(), [1]);
 }
 
@@ -74,7 +76,7 @@ fn a_parent_outlives_its_children() {
     let mut nodes = Nodes::new(10);
     let (parent, _) = nodes.found(named(ROOT_ID, c"p", 1));
     let (child, _) = nodes.found(named(parent, c"c", 2));
-    assert_eq!(nodes.forget(parent, 1), []);
+    assert_eq!(nodes.forget(parent, 1), NONE);
     assert_eq!(nodes.forget(child, 1), [2, 1]);
 }
 
@@ -82,11 +84,11 @@ fn a_parent_outlives_its_children() {
 fn hostile_counts_and_numbers_do_no_harm() {
     let mut nodes = Nodes::new(10);
     let (guest, _) = nodes.found(named(ROOT_ID, c"a", 1));
-    assert_eq!(nodes.closed(guest), []);
+    assert_eq!(nodes.closed(guest), NONE);
     assert_eq!(nodes.forget(guest, u64::MAX), [1]);
-    assert_eq!(nodes.forget(guest, 1), []);
-    assert_eq!(nodes.forget(u64::MAX, 1), []);
-    assert_eq!(nodes.forget(ROOT_ID, u64::MAX), []);
+    assert_eq!(nodes.forget(guest, 1), NONE);
+    assert_eq!(nodes.forget(u64::MAX, 1), NONE);
+    assert_eq!(nodes.forget(ROOT_ID, u64::MAX), NONE);
     nodes.opened(77);
     assert!(nodes.way(0).is_err());
 }
