@@ -62,7 +62,9 @@ fn its_root_is_the_view_and_nothing_else() {
     let shown = |path: &str| root.join("root").join(path);
     assert_eq!(fs::read(shown(&cwd.to_str().unwrap()[1..]).join("file")).unwrap(), b"here");
     assert!(shown("usr/bin").is_dir() && shown("etc/passwd").is_file());
-    for hidden in ["etc/shadow", "etc/ssh", "etc/machine-id", "var/lib", "proc/self", "dev/null", "sys/kernel", "root/.profile"] {
+    for hidden in
+        ["etc/shadow", "etc/ssh", "etc/machine-id", "var/lib", "proc/self", "dev/null", "sys/kernel", "root/.profile"]
+    {
         assert!(shown(hidden).symlink_metadata().is_err(), "{hidden} is there");
     }
 }
@@ -120,7 +122,10 @@ fn it_keeps_few_rights_and_descriptors() {
     assert_eq!(value("Seccomp:"), "2");
     for space in ["user", "mnt", "net", "ipc", "uts"] {
         let space = format!("ns/{space}");
-        assert_ne!(of_process(&worker, &space).read_link().unwrap(), Path::new("/proc/self").join(&space).read_link().unwrap());
+        assert_ne!(
+            of_process(&worker, &space).read_link().unwrap(),
+            Path::new("/proc/self").join(&space).read_link().unwrap()
+        );
     }
     assert_eq!(fs::read(of_process(&worker, "environ")).unwrap(), b"");
     assert!(fs::read_dir(of_process(&worker, "fd")).unwrap().count() < 32);

@@ -23,10 +23,10 @@ const RESERVED: u64 = 256;
 const READING: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
 
 /// What writing to a volume needs beyond that: acting as the guest's user, and chown, chmod and so on as root.
+/// Not `FSETID`: without it the host's kernel takes set-user-id from whatever the guest writes to.
 const WRITING: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::FSETID)
     .union(CapabilitySet::SETGID)
     .union(CapabilitySet::SETUID);
 
@@ -91,7 +91,11 @@ fn argument(operation: SeccompCmpOp, value: u64) -> Result<SeccompRule, FilterEr
     Ok(SeccompRule::new(vec![condition])?)
 }
 
-fn install(rules: BTreeMap<i64, Vec<SeccompRule>>, other: SeccompAction, named: SeccompAction) -> Result<(), FilterError> {
+fn install(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    other: SeccompAction,
+    named: SeccompAction,
+) -> Result<(), FilterError> {
     let program: BpfProgram = SeccompFilter::new(rules, other, named, TargetArch::x86_64)?.try_into()?;
     Ok(seccompiler::apply_filter(&program)?)
 }

@@ -67,7 +67,9 @@ pub(super) fn describe(view: &mut View) -> Result<(), Error> {
 /// The program directories that exist, sorted, so that the view does not depend on directory order.
 fn programs() -> Result<Vec<PathBuf>, Error> {
     let mut paths: Vec<PathBuf> = PROGRAMS.iter().map(PathBuf::from).collect();
-    paths.extend(names(Path::new("/"))?.into_iter().filter(|path| path.as_os_str().as_encoded_bytes().starts_with(b"/lib")));
+    paths.extend(
+        names(Path::new("/"))?.into_iter().filter(|path| path.as_os_str().as_encoded_bytes().starts_with(b"/lib")),
+    );
     paths.retain(|path| path.is_dir());
     Ok(paths)
 }

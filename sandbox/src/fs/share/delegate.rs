@@ -204,7 +204,13 @@ impl FileSystem for Share {
         self.inner.rename(ctx, self.real(ctx, olddir)?, oldname, self.real(ctx, newdir)?, newname, flags)
     }
 
-    fn open(&self, ctx: Context, inode: Guest, kill_priv: bool, flags: u32) -> io::Result<(Option<Handle>, OpenOptions)> {
+    fn open(
+        &self,
+        ctx: Context,
+        inode: Guest,
+        kill_priv: bool,
+        flags: u32,
+    ) -> io::Result<(Option<Handle>, OpenOptions)> {
         self.opened(ctx, inode, 0o004, |inner| self.inner.open(ctx, inner, kill_priv, flags))
     }
 
