@@ -133,7 +133,7 @@ impl Worker {
 
     fn adopt(mut child: Child, control: Control) -> Result<Worker, Error> {
         match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Worker { child, pidfd, control: control }),
+            Ok(pidfd) => Ok(Worker { child, pidfd, control }),
             Err(error) => {
                 // Without its pidfd the child has no owner yet: end it here.
                 let _ = child.kill();

@@ -6,9 +6,10 @@
 //! The rule is "allow, not deny": a path that no entry names is not in the view. Two tables deny on top of that,
 //! because a shown directory may hold a secret: [`credentials`] for home directories and [`system`] for `/etc`.
 //!
-//! Two audiences, because the caller may be root and may therefore read everything. System directories are shown to
-//! [`Audience::Everyone`]: the file server opens nothing in them that a stranger could not open. The current
-//! directory, the tools in the home directory and volumes are shown with the [`Audience::Caller`]'s own rights.
+//! Two audiences, because the caller may be root and may therefore read everything. What this host's administrator
+//! has put into `/etc`, `/opt` and `/usr/local` is shown to [`Audience::Everyone`]: the file server opens nothing in
+//! them that a stranger could not open. The distribution's programs, the current directory, the tools in the home
+//! directory and volumes are shown with the [`Audience::Caller`]'s own rights.
 //!
 //! Only what is below the current directory is shown of a project: `git log` in a subdirectory does not find the
 //! `.git` of its parent. A symbolic link that leads to a hidden path dangles, since the guest resolves it.

@@ -70,6 +70,30 @@ fn its_root_is_the_view_and_nothing_else() {
 }
 
 #[test]
+fn credentials_in_the_current_directory_are_covered() {
+    if !namespaces() {
+        return;
+    }
+    let (_keep, home) = directory();
+    let cargo = home.join(".cargo");
+    fs::create_dir_all(cargo.join("bin")).unwrap();
+    fs::create_dir_all(home.join(".config/gh")).unwrap();
+    for file in ["credentials.toml", "config.toml"] {
+        fs::write(cargo.join(file), "token").unwrap();
+    }
+    fs::write(home.join(".config/gh/hosts.yml"), "token").unwrap();
+    for (cwd, hidden) in [(&cargo, "credentials.toml"), (&home.join(".config"), "gh/hosts.yml")] {
+        let request = Request { cwd: cwd.clone(), home: Some(home.clone()), ..Request::default() };
+        let (worker, _socket) = Worker::start(&View::of(&request).unwrap(), &start()).unwrap();
+        let seen = of_process(&worker, "root").join("root").join(cwd.strip_prefix("/").unwrap());
+        assert!(seen.is_dir());
+        // Either nothing, or something empty that the server opens for nobody.
+        assert_eq!(fs::read(seen.join(hidden)).unwrap_or_default(), b"", "{hidden}");
+        assert_eq!(fs::read(cwd.join(hidden)).unwrap(), b"token");
+    }
+}
+
+#[test]
 fn every_mount_is_restricted() {
     if !namespaces() {
         return;

@@ -12,8 +12,12 @@
 use super::{Audience, Error, Kind, View, credentials, open_to_everyone};
 use std::path::{Path, PathBuf};
 
-/// Directories of the root that hold programs, besides those whose name begins with `lib`.
-const PROGRAMS: &[&str] = &["/usr", "/bin", "/sbin", "/opt", "/nix/store"];
+/// Directories of the root that hold programs of the distribution, besides those whose name begins with `lib`. They
+/// are the same on every such host, hence no secret.
+const PROGRAMS: &[&str] = &["/usr", "/bin", "/sbin", "/nix/store"];
+
+/// Directories that hold programs this host's administrator put there, and perhaps their configuration.
+const OWN_PROGRAMS: &[&str] = &["/usr/local", "/opt"];
 
 /// Directories every program expects, empty: guest init mounts on some of them.
 const EMPTY: &[(&str, u32)] = &[
@@ -58,30 +62,30 @@ pub(super) fn describe(view: &mut View) -> Result<(), Error> {
     for &(path, mode) in EMPTY {
         view.add(path, Kind::Directory { mode }, "empty");
     }
-    for path in programs()? {
-        program(view, &path)?;
+    for (path, audience) in programs()? {
+        program(view, &path, audience)?;
     }
     etc(view, Path::new("/etc"))
 }
 
-/// The program directories that exist, sorted, so that the view does not depend on directory order.
-fn programs() -> Result<Vec<PathBuf>, Error> {
-    let mut paths: Vec<PathBuf> = PROGRAMS.iter().map(PathBuf::from).collect();
-    paths.extend(
-        names(Path::new("/"))?.into_iter().filter(|path| path.as_os_str().as_encoded_bytes().starts_with(b"/lib")),
-    );
-    paths.retain(|path| path.is_dir());
-    Ok(paths)
+/// The program directories that exist, in a fixed order.
+fn programs() -> Result<Vec<(PathBuf, Audience)>, Error> {
+    let root = names(Path::new("/"))?;
+    let libraries = root.into_iter().filter(|path| path.as_os_str().as_encoded_bytes().starts_with(b"/lib"));
+    let distribution = PROGRAMS.iter().map(PathBuf::from).chain(libraries).map(|path| (path, Audience::Caller));
+    let own = OWN_PROGRAMS.iter().map(|path| (PathBuf::from(path), Audience::Everyone));
+    Ok(distribution.chain(own).filter(|(path, _)| path.is_dir()).collect())
 }
 
-fn program(view: &mut View, path: &Path) -> Result<(), Error> {
+fn program(view: &mut View, path: &Path, audience: Audience) -> Result<(), Error> {
     let real = path.canonicalize().map_err(|source| Error::Look { path: path.into(), source })?;
-    let target = path.read_link().ok();
-    let inside = PROGRAMS.iter().any(|program| real.starts_with(program));
-    match target {
-        // A link that stays among the programs is kept as one; any other is shown as the directory it leads to.
+    let inside = PROGRAMS.iter().chain(OWN_PROGRAMS).any(|program| real.starts_with(program));
+    match path.read_link().ok() {
+        // A link that stays among the programs is kept as one, and so is one that is inside them. Any other is shown
+        // as the directory it leads to.
         Some(target) if inside => view.add(path, Kind::Link { target }, PROGRAM),
-        _ => view.add(path, Kind::Shown { source: real, audience: Audience::Everyone }, PROGRAM),
+        Some(_) if view.covering(path).is_some() => {}
+        _ => view.add(path, Kind::Shown { source: real, audience }, PROGRAM),
     }
     Ok(())
 }
