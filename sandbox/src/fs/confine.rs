@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the worker gives up once the view is its root (capabilities(7), prctl(2), seccomp(2)), and the descriptors it
+//! needs before (getrlimit(2)).
+//!
+//! The guest's kernel keeps an inode for each file it has seen and each costs the worker a descriptor, so `find /usr`
+//! needs a few hundred thousand: file handles would not, but a user namespace may not open them.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::io;
+
+/// Descriptors that the guest cannot use up: sockets, rings, and a file open for the length of a request.
+const RESERVED: u64 = 256;
+
+/// What serving needs. Nothing is kept that would let the worker mount, trace or signal.
+/// `DAC_READ_SEARCH` is what root's own worker reads other users' private files with, as root does.
+const READING: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
+
+/// What writing to a volume needs beyond that: acting as the guest's user, and chown, chmod and so on as root.
+const WRITING: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID);
+
+/// Raises the limit of open files as far as it goes; returns how many of them the guest may use.
+pub(super) fn raise_descriptor_limit() -> u64 {
+    let present = getrlimit(Resource::Nofile);
+    let ceiling = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+    // Root may go beyond the hard limit; whoever may not goes up to it; at worst the limit stays.
+    for limit in [ceiling, present.maximum].into_iter().flatten() {
+        if setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) }).is_ok() {
+            break;
+        }
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(RESERVED).max(RESERVED)
+}
+
+/// Gives up every right that serving does not need, for good. The process must still have one thread only.
+pub(super) fn give_up_rights(writes: bool) -> io::Result<()> {
+    let kept = if writes { READING.union(WRITING) } else { READING };
+    for capability in CapabilitySet::all().difference(kept) {
+        // Fails for one that this kernel does not know, which then nobody can have.
+        let _ = rustix::thread::remove_capability_from_bounding_set(capability);
+    }
+    rustix::thread::clear_ambient_capability_set()?;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets)?;
+    rustix::thread::set_no_new_privs(true)?;
+    Ok(())
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The worker's own story, from the hidden subcommand to the end of the vhost-user connection.
+//!
+//! Not for the parent's side ([`super::Worker`]). The order matters: the limit of descriptors before the user
+//! namespace (which takes the right to raise it), the view before rights are given up, threads last, since a process
+//! with threads can take no user namespace and each thread inherits what its creator has given up.
+
+use super::control::{self, Control, Message};
+use super::identity::Mapping;
+use super::plan::Plan;
+use super::share::Share;
+use super::{assemble, confine};
+use crate::sys::namespace;
+use guest_init::wire::VIEW_TAG;
+use rustix::fd::AsFd;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::thread::UnshareFlags;
+use std::io::{self, Read};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vhost_fs::vhost_user::{Error as ProtocolError, Listener};
+use vhost_user_backend_fs::{Error as DaemonError, VhostUserDaemon};
+use virtiofsd::vhost_user::{VhostUserFsBackend, VhostUserFsBackendBuilder};
+use vm_memory_fs::{GuestMemoryAtomic, GuestMemoryMmap};
+
+/// A parent that does not answer has stopped; its end will end us too.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// Why a worker cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A call that concerns the process as a whole.
+    #[error("{doing}")]
+    Step {
+        /// What was attempted.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// Standard input does not hold a plan.
+    #[error("read the view (this command is for internal use)")]
+    Plan(#[source] postcard::Error),
+    /// The parent has ended.
+    #[error("find the parent alive")]
+    Orphan,
+    /// The parent could not be talked to.
+    #[error("talk to the parent")]
+    Control(#[from] control::Error),
+    /// The view could not be built.
+    #[error("build the view")]
+    Assemble(#[from] assemble::Error),
+    /// The vhost-user server failed.
+    #[error("serve vhost-user: {0}")]
+    Daemon(String),
+    /// The vhost-user back end could not be made.
+    #[error("make the vhost-user back end")]
+    Backend(#[source] virtiofsd::vhost_user::Error),
+}
+
+fn step<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> ServeError {
+    move |source| ServeError::Step { doing, source: source.into() }
+}
+
+/// `VhostUserDaemon`'s errors are no `std::error::Error`.
+fn daemon(error: DaemonError) -> ServeError {
+    ServeError::Daemon(error.to_string())
+}
+
+/// Serves the view described on standard input until the connection closes. For the subcommand
+/// [`SUBCOMMAND`](super::SUBCOMMAND), before the process has any thread or descriptor of its own.
+pub fn serve() -> ExitCode {
+    // A panic in any thread ends the worker: half a file server would leave the guest waiting for ever.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+    // What our parent did not mean to hand down.
+    if namespace::close_from(3).is_err() {
+        return ExitCode::FAILURE;
+    }
+    let control = match io::stdout().as_fd().try_clone_to_owned() {
+        Ok(socket) => Control::inherited(socket),
+        Err(_) => return ExitCode::FAILURE,
+    };
+    match run(control) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn run(control: Control) -> Result<(), ServeError> {
+    let control = Arc::new(control);
+    let served = prepare(&control).and_then(|(mut daemon, peer)| {
+        control.send(&Message::Ready(peer.into()))?;
+        watch(control.clone())?;
+        wait(&mut daemon)
+    });
+    if let Err(error) = &served {
+        // Too late once the guest runs; then nobody reads it, and the exit status has to do.
+        let _ = control.send(&Message::Failed(chain(error)));
+    }
+    served
+}
+
+type Daemon = VhostUserDaemon<Arc<VhostUserFsBackend<Share>>>;
+
+/// Everything up to serving: returns the server and the other end of its connection.
+fn prepare(control: &Control) -> Result<(Daemon, UnixStream), ServeError> {
+    let mut text = Vec::new();
+    io::stdin().read_to_end(&mut text).map_err(step("read standard input"))?;
+    let plan = Plan::decode(&text).map_err(ServeError::Plan)?;
+    die_with(plan.parent)?;
+    let guest_descriptors = confine::raise_descriptor_limit();
+
+    let spaces = UnshareFlags::NEWUSER
+        | UnshareFlags::NEWNS
+        | UnshareFlags::NEWNET
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWUTS;
+    namespace::unshare(spaces).map_err(step("take a user namespace (are they forbidden here?)"))?;
+    let mapping = map(control)?;
+    let tree = assemble::assemble(&plan)?;
+    let writes = plan.volumes.iter().any(|volume| !volume.read_only);
+    let (listener, peer) = connection().map_err(step("connect to ourselves"))?;
+    confine::give_up_rights(writes).map_err(step("give up rights"))?;
+    // A change of credentials clears the death signal (prctl(2)).
+    die_with(plan.parent)?;
+
+    let share = Share::new(tree, &plan, mapping, guest_descriptors).map_err(step("open the view"))?;
+    Ok((start(share, listener)?, peer))
+}
+
+/// Ends this process when its parent ends, even if it has done so by now.
+fn die_with(parent: u32) -> Result<(), ServeError> {
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("ask for the death signal"))?;
+    if getppid().map(Pid::as_raw_pid).map(i64::from) == Some(i64::from(parent)) { Ok(()) } else { Err(ServeError::Orphan) }
+}
+
+fn map(control: &Control) -> Result<Mapping, ServeError> {
+    control.send(&Message::MapMe)?;
+    match control.receive(Instant::now() + ANSWER)? {
+        Some(Message::Mapped(mapping)) => Ok(mapping),
+        Some(_) => Err(control::Error::Unexpected.into()),
+        None => Err(ServeError::Orphan),
+    }
+}
+
+/// A listener and a connection to it. The crate takes no connected socket, only a listener; this one has a name that
+/// nobody else can see, since abstract names belong to the network namespace (unix(7)) and ours is empty.
+fn connection() -> io::Result<(UnixListener, UnixStream)> {
+    let name = SocketAddr::from_abstract_name("vhost-user")?;
+    let listener = UnixListener::bind_addr(&name)?;
+    let peer = UnixStream::connect_addr(&name)?;
+    Ok((listener, peer))
+}
+
+fn start(share: Share, listener: UnixListener) -> Result<Daemon, ServeError> {
+    let backend = VhostUserFsBackendBuilder::default()
+        .set_tag(Some(VIEW_TAG.into()))
+        .build(share)
+        .map_err(ServeError::Backend)?;
+    let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+    let mut server = VhostUserDaemon::new("vhost-user".into(), Arc::new(backend), memory).map_err(daemon)?;
+    server.start(&mut Listener::from(listener)).map_err(daemon)?;
+    Ok(server)
+}
+
+/// Serves until the other end hangs up, however it does.
+fn wait(server: &mut Daemon) -> Result<(), ServeError> {
+    match server.wait() {
+        Ok(()) => Ok(()),
+        Err(DaemonError::HandleRequest(ProtocolError::Disconnected | ProtocolError::PartialMessage)) => Ok(()),
+        Err(error) => Err(daemon(error)),
+    }
+}
+
+/// Ends the process when the control socket closes: when nobody is left who owns this worker.
+fn watch(control: Arc<Control>) -> Result<(), ServeError> {
+    let watch = move || {
+        let _ = control.closed();
+        std::process::exit(0);
+    };
+    std::thread::Builder::new().name("owner".into()).spawn(watch).map_err(step("start a thread"))?;
+    Ok(())
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

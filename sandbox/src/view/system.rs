@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The part of the view that is the same for every run on a host: programs, libraries and `/etc`.
+//!
+//! Not for anything that depends on the caller. Layout after hier(7) and file-hierarchy(7).
+//!
+//! `/etc` is a directory of the view's own in which each permitted entry is shown by itself, rather than the host's
+//! with some names covered: then an entry that appears in the host's `/etc` while a guest runs is not in the guest's,
+//! and a forgotten name in the table below costs nothing as long as its file is not open to everyone. What appears
+//! later *inside* a shown directory is held back by the file server, which opens nothing here that is not open to
+//! everyone ([`Audience::Everyone`]). The price is that a file the host replaces during the run stays the old one.
+
+use super::{Audience, Error, Kind, View, open_to_everyone};
+use std::path::{Path, PathBuf};
+
+/// Directories of the root that hold programs, besides those whose name begins with `lib`.
+const PROGRAMS: &[&str] = &["/usr", "/bin", "/sbin", "/opt", "/nix/store"];
+
+/// Directories every program expects, empty: guest init mounts on some of them.
+const EMPTY: &[(&str, u32)] = &[
+    ("/dev", 0o755),
+    ("/home", 0o755),
+    ("/proc", 0o555),
+    ("/run", 0o755),
+    ("/sys", 0o555),
+    ("/tmp", 0o1777),
+    ("/var", 0o755),
+    ("/var/tmp", 0o1777),
+];
+
+/// Entries of `/etc` that are never shown, although some hosts leave them open to everyone.
+#[rustfmt::skip]
+const ETC_HIDDEN: &[(&str, &str)] = &[
+    ("NetworkManager", "network passwords"), ("ceph", "keys"), ("chef", "keys"), ("cni", "host network"),
+    ("consul.d", "tokens"), ("containers", "registry logins"), ("crypttab", "disk keys"), ("cups", "printer passwords"),
+    ("davfs2", "passwords"), ("docker", "keys"), ("gshadow", "password hashes"), ("hostid", "identity of the host"),
+    ("ipsec.conf", "VPN"), ("ipsec.d", "VPN keys"), ("ipsec.secrets", "VPN keys"), ("krb5.keytab", "keys"),
+    ("kubernetes", "cluster keys"), ("letsencrypt", "certificate keys"), ("machine-id", "identity of the host"),
+    ("msmtprc", "mail password"), ("mysql", "database passwords"), ("nomad.d", "tokens"), ("openvpn", "VPN keys"),
+    ("ppp", "passwords"), ("puppetlabs", "keys"), ("rancher", "cluster keys"), ("salt", "keys"),
+    ("shadow", "password hashes"), ("ssh", "host keys"), ("sudoers", "who may become root"),
+    ("sudoers.d", "who may become root"), ("swanctl", "VPN keys"), ("tinc", "VPN keys"), ("vault.d", "tokens"),
+    ("wireguard", "VPN keys"), ("wpa_supplicant", "network passwords"),
+];
+
+/// Paths inside shown entries of `/etc` that are covered.
+#[rustfmt::skip]
+const ETC_COVERED: &[&str] = &[
+    "apt/auth.conf", "apt/auth.conf.d", "pki/tls/private", "postfix/sasl", "security/opasswd", "ssl/private",
+];
+
+const PROGRAM: &str = "programs and libraries of the host";
+const CONFIGURATION: &str = "configuration every user may read";
+
+pub(super) fn describe(view: &mut View) -> Result<(), Error> {
+    for &(path, mode) in EMPTY {
+        view.add(path, Kind::Directory { mode }, "empty");
+    }
+    for path in programs()? {
+        program(view, &path)?;
+    }
+    etc(view, Path::new("/etc"))
+}
+
+/// The program directories that exist, sorted, so that the view does not depend on directory order.
+fn programs() -> Result<Vec<PathBuf>, Error> {
+    let mut paths: Vec<PathBuf> = PROGRAMS.iter().map(PathBuf::from).collect();
+    paths.extend(names(Path::new("/"))?.into_iter().filter(|path| path.as_os_str().as_encoded_bytes().starts_with(b"/lib")));
+    paths.retain(|path| path.is_dir());
+    Ok(paths)
+}
+
+fn program(view: &mut View, path: &Path) -> Result<(), Error> {
+    let real = path.canonicalize().map_err(|source| Error::Look { path: path.into(), source })?;
+    let target = path.read_link().ok();
+    let inside = PROGRAMS.iter().any(|program| real.starts_with(program));
+    match target {
+        // A link that stays among the programs is kept as one; any other is shown as the directory it leads to.
+        Some(target) if inside => view.add(path, Kind::Link { target }, PROGRAM),
+        _ => view.add(path, Kind::Shown { source: real, audience: Audience::Everyone }, PROGRAM),
+    }
+    Ok(())
+}
+
+fn etc(view: &mut View, etc: &Path) -> Result<(), Error> {
+    view.add(etc, Kind::Directory { mode: 0o755 }, CONFIGURATION);
+    for path in names(etc)? {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            view.hidden.push((path, "its name is not text"));
+            continue;
+        };
+        if let Some(why) = hidden(name) {
+            view.hidden.push((path, why));
+            continue;
+        }
+        let metadata = path.symlink_metadata().map_err(|source| Error::Look { path: path.clone(), source })?;
+        if metadata.is_symlink() {
+            let target = path.read_link().map_err(|source| Error::Look { path: path.clone(), source })?;
+            view.add(path, Kind::Link { target }, CONFIGURATION);
+        } else if (metadata.is_dir() || metadata.is_file()) && open_to_everyone(&metadata) {
+            view.add(path.clone(), Kind::Shown { source: path, audience: Audience::Everyone }, CONFIGURATION);
+        } else {
+            view.hidden.push((path, "not open to everyone"));
+        }
+    }
+    for path in ETC_COVERED.iter().map(|name| etc.join(name)) {
+        if view.has(&path, Audience::Everyone) && path.symlink_metadata().is_ok_and(|m| !m.is_symlink()) {
+            view.add(path, Kind::Covered, "keys");
+        }
+    }
+    Ok(())
+}
+
+/// Why an entry of `/etc` is never shown, if so. Backups end in `-` (`shadow-`, passwd(5)).
+fn hidden(name: &str) -> Option<&'static str> {
+    if name.ends_with('-') || name.ends_with('~') {
+        return Some("backup");
+    }
+    ETC_HIDDEN.iter().find(|(hidden, _)| *hidden == name).map(|(_, why)| *why)
+}
+
+fn names(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let look = |source| Error::Look { path: directory.into(), source };
+    let mut paths = Vec::new();
+    for entry in directory.read_dir().map_err(look)? {
+        paths.push(entry.map_err(look)?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_names_and_backups_are_known() {
+        for name in ["shadow", "shadow-", "passwd-", "ssh", "machine-id", "sudoers.d", "hosts~"] {
+            assert!(hidden(name).is_some(), "{name}");
+        }
+        for name in ["passwd", "group", "hosts", "ssl", "ld.so.cache", "localtime"] {
+            assert!(hidden(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_everyone_may_read_is_shown() {
+        use std::os::unix::fs::PermissionsExt;
+        let etc_directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| etc_directory.path().join(name);
+        for (name, mode) in [("open", 0o644), ("closed", 0o640), ("shadow", 0o644)] {
+            std::fs::write(at(name), name).unwrap();
+            std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        std::fs::create_dir(at("enter-only")).unwrap();
+        std::fs::set_permissions(at("enter-only"), std::fs::Permissions::from_mode(0o711)).unwrap();
+        std::os::unix::fs::symlink("/nowhere", at("link")).unwrap();
+
+        let mut view = View::default();
+        etc(&mut view, etc_directory.path()).unwrap();
+
+        let shown: Vec<_> = view.entries.iter().skip(1).map(|entry| entry.path.clone()).collect();
+        assert_eq!(shown, [at("link"), at("open")]);
+        assert_eq!(view.hidden.len(), 3);
+    }
+}
