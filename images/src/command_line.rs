@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The part of the kernel command line every guest shares: constants only, so that a frozen guest serves any run.
 //!
-//! Engines add what follows from the machine they make: `virtio_mmio.device=…`, and `tsc_early_khz=` with the host's
-//! rate where the processor does not tell it (QEMU's TCG). Without that the guest has no clock finer than its tick.
+//! Engines add what follows from the machine they make: `virtio_mmio.device=…`, and [`clock_words`] where the processor
+//! does not tell its rate (QEMU's TCG). Without those the guest has no clock finer than its tick.
 
 /// Words every guest is booted with, each for its reason.
 pub const COMMAND_LINE: &str = concat!(
@@ -29,9 +29,25 @@ pub const COMMAND_LINE: &str = concat!(
     " mitigations=off",
 );
 
+/// Ticks per second, as the configuration says.
+const HZ: u64 = 250;
+
+/// What an emulated guest must be told of the host's time stamp counter, given its rate in kHz.
+///
+/// `lpj`, the same rate in counts per tick, spares each further CPU a tenth of a second of counting for itself.
+pub fn clock_words(tsc_khz: u32) -> String {
+    format!("tsc_early_khz={tsc_khz} lpj={}", u64::from(tsc_khz) * 1000 / HZ)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clock_words_hold_the_rate_twice() {
+        assert!(include_str!("../kernel/base.config").contains(&format!("\nCONFIG_HZ_{HZ}=y\n")));
+        assert_eq!(clock_words(2_600_000), "tsc_early_khz=2600000 lpj=10400000");
+    }
 
     #[test]
     fn words_are_separate_unique_and_short() {
