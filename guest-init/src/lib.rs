@@ -12,9 +12,15 @@ extern crate alloc;
 pub mod wire;
 
 #[cfg(any(feature = "init", test))]
+pub mod cgroup;
+#[cfg(any(feature = "init", test))]
 pub mod control;
 #[cfg(any(feature = "init", test))]
 pub mod failure;
+#[cfg(any(feature = "init", test))]
+pub mod machine;
+#[cfg(any(feature = "init", test))]
+pub mod mounts;
 #[cfg(any(feature = "init", test))]
 pub mod sys;
 #[cfg(any(feature = "init", test))]
