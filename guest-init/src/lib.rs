@@ -16,11 +16,17 @@ pub mod cgroup;
 #[cfg(any(feature = "init", test))]
 pub mod control;
 #[cfg(any(feature = "init", test))]
+pub mod exec;
+#[cfg(any(feature = "init", test))]
 pub mod failure;
+#[cfg(any(feature = "init", test))]
+pub mod lookup;
 #[cfg(any(feature = "init", test))]
 pub mod machine;
 #[cfg(any(feature = "init", test))]
 pub mod mounts;
+#[cfg(any(feature = "init", test))]
+pub mod namespace;
 #[cfg(any(feature = "init", test))]
 pub mod sys;
 #[cfg(any(feature = "init", test))]
