@@ -16,6 +16,8 @@ pub mod cgroup;
 #[cfg(any(feature = "init", test))]
 pub mod control;
 #[cfg(any(feature = "init", test))]
+pub mod drain;
+#[cfg(any(feature = "init", test))]
 pub mod exec;
 #[cfg(any(feature = "init", test))]
 pub mod failure;
@@ -27,6 +29,14 @@ pub mod machine;
 pub mod mounts;
 #[cfg(any(feature = "init", test))]
 pub mod namespace;
+#[cfg(any(feature = "init", test))]
+pub mod progress;
+#[cfg(any(feature = "init", test))]
+pub mod relay;
+#[cfg(any(feature = "init", test))]
+pub mod run;
+#[cfg(any(feature = "init", test))]
+pub mod session;
 #[cfg(any(feature = "init", test))]
 pub mod sys;
 #[cfg(any(feature = "init", test))]
