@@ -55,7 +55,8 @@ unsafe fn call<const N: usize>(number: usize, arguments: [usize; N]) -> Result<u
     }
 }
 
-fn raw(fd: impl AsFd) -> usize {
+/// Takes a reference, so that an owned descriptor stays open until its caller returns.
+fn raw(fd: &impl AsFd) -> usize {
     fd.as_fd().as_raw_fd() as usize
 }
 
@@ -166,7 +167,7 @@ pub fn unblock_signals() -> Result<()> {
 /// Sends a signal of any number to the process (pidfd_send_signal(2)).
 pub fn send_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
     // SAFETY: takes numbers; a null siginfo means "as kill(2)".
-    unsafe { call(number::PIDFD_SEND_SIGNAL, [raw(pidfd), signal as usize, 0, 0]) }.map(drop)
+    unsafe { call(number::PIDFD_SEND_SIGNAL, [raw(&pidfd), signal as usize, 0, 0]) }.map(drop)
 }
 
 /// Sets a resource limit of this process (prlimit(2)).
@@ -264,7 +265,7 @@ pub fn connect_vsock(socket: impl AsFd, cid: u32, port: u32) -> Result<()> {
     // struct sockaddr_vm: family and reserved, port, cid, flags and zeroes.
     let address: [u32; 4] = [AF_VSOCK, port, cid, 0];
     // SAFETY: the address has the size given.
-    unsafe { call(number::CONNECT, [raw(socket), address.as_ptr() as usize, size_of_val(&address)]) }.map(drop)
+    unsafe { call(number::CONNECT, [raw(&socket), address.as_ptr() as usize, size_of_val(&address)]) }.map(drop)
 }
 
 /// Sets how long connecting a vsock socket may take (`SO_VM_SOCKETS_CONNECT_TIMEOUT`).
@@ -272,7 +273,7 @@ pub fn set_vsock_patience(socket: impl AsFd, seconds: u64) -> Result<()> {
     const AF_VSOCK: usize = 40;
     const CONNECT_TIMEOUT: usize = 8;
     let time = [seconds, 0];
-    let arguments = [raw(socket), AF_VSOCK, CONNECT_TIMEOUT, time.as_ptr() as usize, size_of_val(&time)];
+    let arguments = [raw(&socket), AF_VSOCK, CONNECT_TIMEOUT, time.as_ptr() as usize, size_of_val(&time)];
     // SAFETY: the option takes a 64-bit struct timeval, two words, of the size given.
     unsafe { call(number::SETSOCKOPT, arguments) }.map(drop)
 }
@@ -286,14 +287,14 @@ pub fn add_entropy(random: impl AsFd, bytes: &[u8; 32]) -> Result<()> {
     pool[4..8].copy_from_slice(&32u32.to_ne_bytes());
     pool[8..].copy_from_slice(bytes);
     // SAFETY: the structure is as long as its second word says.
-    unsafe { call(number::IOCTL, [raw(random), RNDADDENTROPY, pool.as_ptr() as usize]) }.map(drop)
+    unsafe { call(number::IOCTL, [raw(&random), RNDADDENTROPY, pool.as_ptr() as usize]) }.map(drop)
 }
 
 /// Makes the kernel's generator take what it was given into use at once (`RNDRESEEDCRNG`, random(4)).
 pub fn reseed(random: impl AsFd) -> Result<()> {
     const RNDRESEEDCRNG: usize = 0x5207;
     // SAFETY: takes no argument.
-    unsafe { call(number::IOCTL, [raw(random), RNDRESEEDCRNG, 0]) }.map(drop)
+    unsafe { call(number::IOCTL, [raw(&random), RNDRESEEDCRNG, 0]) }.map(drop)
 }
 
 /// Brings the loopback interface up, through any Internet socket (netdevice(7)).
@@ -305,5 +306,5 @@ pub fn raise_loopback(socket: impl AsFd) -> Result<()> {
     request[..2].copy_from_slice(b"lo");
     request[16] = IFF_UP;
     // SAFETY: the structure is a struct ifreq in size and content.
-    unsafe { call(number::IOCTL, [raw(socket), SIOCSIFFLAGS, request.as_ptr() as usize]) }.map(drop)
+    unsafe { call(number::IOCTL, [raw(&socket), SIOCSIFFLAGS, request.as_ptr() as usize]) }.map(drop)
 }
