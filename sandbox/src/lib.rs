@@ -1,2 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs a command in a microVM of its own.
+
+pub mod memory;
+mod sys;
+pub mod virtio;
