@@ -3,6 +3,8 @@
 //!
 //! Not for policy: what to call, when and with which flags is decided by the callers.
 
+pub(crate) mod epoll;
+pub(crate) mod eventfd;
 pub(crate) mod namespace;
 
 /// statvfs(3)'s answer in the form the virtiofsd crate has it.
