@@ -44,7 +44,7 @@ def flock():
     fcntl.flock(a, fcntl.LOCK_UN); fcntl.flock(b, fcntl.LOCK_EX | fcntl.LOCK_NB); return True
 def tmpfile():
     fd = os.open('.', os.O_RDWR | os.O_TMPFILE, 0o600); os.write(fd, b'tmp')
-    os.link('/proc/self/fd/%d' % fd, 't', follow_symlinks=True)
+    os.link('/proc/self/fd/%d' % fd, 't', src_dir_fd=fd, follow_symlinks=True)
     return open('t').read() == 'tmp'
 def sparse():
     with open('s', 'wb') as f:

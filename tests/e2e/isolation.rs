@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use harness::{Case, Need};
 use sha2::{Digest, Sha256};
@@ -149,6 +149,9 @@ fn home() -> Bench {
 
 fn with_home(call: tests::Call, home: &Bench) -> tests::Call {
     let path = home.path().display();
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let call = call.env("XDG_CACHE_HOME", cache.expect("the caller has a home"));
     call.env("HOME", home.path()).env("PATH", format!("{path}/.cargo/bin:{path}/.local/bin:/usr/bin:/bin"))
 }
 
@@ -175,7 +178,7 @@ fn links_out_of_the_directory_lead_nowhere() -> Result {
     {
         symlink(target, bench.path().join(name)).map_err(|error| error.to_string())?;
     }
-    let script = "cat shadow out 2>/dev/null | wc -c; ls up/ | wc -l; ls /proc/1/cwd/ 2>/dev/null | grep -c shadow";
+    let script = "cat shadow out 2>/dev/null | wc -c; ls -A up/ | wc -l; ls /proc/1/cwd/ 2>/dev/null | grep -c shadow";
     let ran = bench.run(["-u", "0", "--", "sh", "-c", script]).wait();
     assert_eq!(ran.text(), "0\n1\n0", "{}", ran.stderr);
     Ok(())

@@ -48,7 +48,8 @@ fn streams_are_apart() -> Result {
 }
 
 fn output_is_live() -> Result {
-    let mut child = Bench::new().shell("echo first; read line; echo $line").input("").spawn();
+    let bench = Bench::new();
+    let mut child = bench.shell("echo first; read line; echo $line").input("").spawn();
     let mut stdin = child.stdin.take().expect("piped");
     let mut output = BufReader::new(child.stdout.take().expect("piped"));
     let mut line = String::new();
@@ -146,7 +147,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn slow_reader_loses_nothing() -> Result {
-    let mut child = Bench::new().shell("seq 1 200000").spawn();
+    let bench = Bench::new();
+    let mut child = bench.shell("seq 1 200000").spawn();
     let mut output = child.stdout.take().expect("piped");
     let (mut text, mut buffer) = (Vec::new(), vec![0; 40_000]);
     loop {
@@ -192,7 +194,8 @@ fn closed_stdin_is_the_end() -> Result {
 }
 
 fn silent_stdin_does_not_hold_the_run() -> Result {
-    let mut call = Bench::new().run(["--", "echo", "done"]);
+    let bench = Bench::new();
+    let mut call = bench.run(["--", "echo", "done"]);
     call.command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = call.command.spawn().map_err(|error| error.to_string())?;
     let stdin = child.stdin.take();
@@ -228,7 +231,8 @@ fn device_names_of_the_streams_work() -> Result {
 }
 
 fn full_disk_of_the_host_is_told() -> Result {
-    let mut call = Bench::new().run(["echo", "lost"]);
+    let bench = Bench::new();
+    let mut call = bench.run(["echo", "lost"]);
     let full = fs::File::options().write(true).open("/dev/full").map_err(|error| error.to_string())?;
     call.command.stdout(full).stderr(Stdio::piped());
     let output = call.command.output().map_err(|error| error.to_string())?;

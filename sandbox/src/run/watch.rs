@@ -27,7 +27,7 @@ const PONG_LIMIT: Duration = Duration::from_secs(60);
 /// How long a command may take to clean up after a signal that ends the run.
 const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long to wait for the machine's own end after its control connection broke.
+/// How long to wait for the machine's own end after its control connection or its file server has ended.
 const LOST_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long the rest of the output may stand still, through no fault of its reader, after the command has ended.
@@ -58,7 +58,10 @@ pub(super) struct Watch<'a> {
     ping_at: Option<Instant>,
     pong_deadline: Option<Instant>,
     cancelled: Option<(i32, Instant)>,
-    lost: Option<(String, Instant)>,
+    /// What broke that may be only the first sign of the machine's end, and until when its end is waited for.
+    lost: Option<(Cause, Instant)>,
+    control_open: bool,
+    files_alive: bool,
     verdict: Option<Cause>,
     drain: Option<Drain>,
 }
@@ -91,6 +94,8 @@ impl<'a> Watch<'a> {
             pong_deadline: None,
             cancelled: None,
             lost: None,
+            control_open: true,
+            files_alive: true,
             verdict: None,
             drain: None,
         })
@@ -110,7 +115,7 @@ impl<'a> Watch<'a> {
             if let Some(cause) = self.hear_signals()? {
                 return Ok(cause);
             }
-            if self.lost.is_none()
+            if self.control_open
                 && let Some(cause) = self.hear_guest(outcome)?
             {
                 return Ok(cause);
@@ -126,8 +131,10 @@ impl<'a> Watch<'a> {
                 return self.machine_ended(machine);
             }
             if ready.files {
+                // It ends by itself when its connection to the machine closes.
                 let how = files.try_wait()?.map_or_else(String::new, |status| status.to_string());
-                return Ok(Cause::VmmCrash(format!("the file server ended: {how}")));
+                self.files_alive = false;
+                self.lose(Cause::VmmCrash(format!("the file server ended: {how}")));
             }
             if let Some(cause) = self.check_deadlines()? {
                 return Ok(cause);
@@ -143,14 +150,14 @@ impl<'a> Watch<'a> {
                 Some(Timespec::try_from(left).map_err(io::Error::other)?)
             }
         };
-        let watch_guest = if self.lost.is_some() { PollFlags::empty() } else { self.session.interest() };
+        let files_events = if self.files_alive { PollFlags::IN } else { PollFlags::empty() };
         let mut fds = vec![
             PollFd::from_borrowed_fd(machine.end_fd(), PollFlags::IN),
-            PollFd::new(files, PollFlags::IN),
+            PollFd::new(files, files_events),
             PollFd::new(&*self.relays.bell, PollFlags::IN),
         ];
-        if !watch_guest.is_empty() {
-            fds.push(PollFd::new(&self.session, watch_guest));
+        if self.control_open {
+            fds.push(PollFd::new(&self.session, self.session.interest()));
         }
         if let Some(signals) = self.signals {
             fds.push(PollFd::new(signals, PollFlags::IN));
@@ -159,7 +166,7 @@ impl<'a> Watch<'a> {
             fds.push(PollFd::from_borrowed_fd(console, PollFlags::IN));
         }
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => Ok(Ready { machine: !fds[0].revents().is_empty(), files: !fds[1].revents().is_empty() }),
+            Ok(_) => Ok(Ready { machine: !fds[0].revents().is_empty(), files: self.files_alive && !fds[1].revents().is_empty() }),
             Err(rustix::io::Errno::INTR) => Ok(Ready { machine: false, files: false }),
             Err(error) => Err(error.into()),
         }
@@ -201,7 +208,10 @@ impl<'a> Watch<'a> {
                     }
                 }
             }
-            Err(error) => self.lost = Some((crate::explain(&error), Instant::now() + LOST_LIMIT)),
+            Err(error) => {
+                self.control_open = false;
+                self.lose(Cause::LostContact(crate::explain(&error)));
+            }
         }
         Ok(None)
     }
@@ -259,8 +269,13 @@ impl<'a> Watch<'a> {
     /// Queues a message and sends what can be. A failure shows at the next look at the connection.
     fn send(&mut self, message: &ToGuest) {
         if let Err(error) = self.session.send(message) {
-            self.lost = Some((crate::explain(&error), Instant::now()));
+            self.lose(Cause::LostContact(crate::explain(&error)));
         }
+    }
+
+    /// Notes the first sign of an end.
+    fn lose(&mut self, cause: Cause) {
+        self.lost.get_or_insert((cause, Instant::now() + LOST_LIMIT));
     }
 
     fn final_cause(&mut self) -> Cause {
@@ -290,8 +305,8 @@ impl<'a> Watch<'a> {
         if let Some((signal, _)) = self.cancelled.filter(|(_, at)| *at <= now) {
             return Ok(Some(Cause::Cancelled(signal)));
         }
-        if let Some((how, _)) = self.lost.as_ref().filter(|(_, at)| *at <= now) {
-            return Ok(Some(Cause::LostContact(how.clone())));
+        if let Some((cause, _)) = self.lost.as_ref().filter(|(_, at)| *at <= now) {
+            return Ok(Some(cause.clone()));
         }
         match self.phase {
             Phase::Booting | Phase::Mounting | Phase::Starting if self.boot_deadline <= now => {
