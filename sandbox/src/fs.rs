@@ -22,8 +22,6 @@ mod identity;
 mod plan;
 mod serve;
 mod share;
-#[cfg(test)]
-mod tests;
 
 pub use identity::Identity;
 pub use serve::{ServeError, serve};
@@ -31,6 +29,7 @@ pub use serve::{ServeError, serve};
 use crate::view::View;
 use control::{Control, Message};
 use plan::Plan;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::ffi::OsString;
@@ -46,6 +45,9 @@ pub const SUBCOMMAND: &str = "fs-worker";
 
 /// A start takes some ten milliseconds; a host too busy to do it in this time is of no use.
 const START: Duration = Duration::from_secs(20);
+
+/// How long a killed worker may take to end.
+const END: Duration = Duration::from_secs(5);
 
 /// How to start a worker.
 #[derive(Debug, Clone)]
@@ -178,9 +180,12 @@ impl AsFd for Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Both fail only if the worker has been waited for already.
+        // Fails only if the worker has been waited for already.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        // A worker that waits for a dead network file system does not even die. Leave it to whoever inherits it.
+        let limit = Timespec { tv_sec: END.as_secs() as i64, tv_nsec: 0 };
+        let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&limit));
+        let _ = self.child.try_wait();
     }
 }
 

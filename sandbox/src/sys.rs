@@ -3,6 +3,7 @@
 //!
 //! Not for policy: what to call, when and with which flags is decided by the callers.
 
+pub(crate) mod calls;
 pub(crate) mod child;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;

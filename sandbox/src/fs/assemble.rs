@@ -15,13 +15,15 @@ use super::plan::{self, Make, Plan, Step, Volume};
 use crate::sys::namespace::{Restrict, restrict};
 use guest_init::wire::{VIEW_ROOT, VIEW_VOLUMES};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fchmod, fstat, mkdirat, openat, openat2, statat, symlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, openat, openat2, statat, symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_remount, move_mount, open_tree, unmount,
 };
-use rustix::process::{chdir, fchdir, pivot_root};
+use rustix::process::{chdir, fchdir, pivot_root, umask};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -74,6 +76,8 @@ fn at<E: Into<std::io::Error>>(doing: &'static str, path: &Path) -> impl FnOnce(
 
 /// Builds the view and makes it this process's root.
 pub(super) fn assemble(plan: &Plan) -> Result<Tree, Error> {
+    // Modes are to be what the plan says.
+    umask(Mode::empty());
     let descriptors = descriptors()?;
     let base = skeleton()?;
     let mut builder = Builder { base: base.as_fd(), owners: BTreeMap::new(), devices: Vec::new() };
@@ -101,8 +105,10 @@ fn skeleton() -> Result<OwnedFd, Error> {
     fsconfig_set_string(context.as_fd(), "mode", "0755").map_err(step("set the mode of a tmpfs"))?;
     fsconfig_set_string(context.as_fd(), "size", "4m").map_err(step("set the size of a tmpfs"))?;
     fsconfig_create(context.as_fd()).map_err(step("create a tmpfs"))?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let base = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(step("make a mount of a tmpfs"))?;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let base =
+        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(step("make a mount of a tmpfs"))?;
     move_mount(base.as_fd(), "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(step("mount a tmpfs"))?;
     Ok(base)
 }
@@ -167,7 +173,8 @@ impl Builder<'_> {
     /// Binds a host path, making the mount point if there is none.
     fn mount(&mut self, source: &Path, path: &Path, how: Restrict) -> Result<(), Error> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let origin = openat2(CWD, source, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map_err(at("open", source))?;
+        let origin =
+            openat2(CWD, source, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).map_err(at("open", source))?;
         let clone = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_RECURSIVE
@@ -205,7 +212,8 @@ impl Builder<'_> {
         };
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = open_tree(self.base, cover, clone).map_err(at("clone a cover for", path))?;
-        restrict(tree.as_fd(), Restrict { read_only: true, no_follow: true }).map_err(at("restrict the cover of", path))?;
+        restrict(tree.as_fd(), Restrict { read_only: true, no_follow: true })
+            .map_err(at("restrict the cover of", path))?;
         self.attach(tree.as_fd(), target.as_fd(), path)
     }
 
@@ -225,8 +233,8 @@ impl Builder<'_> {
 
     fn file(&self, path: &Path, mode: u32) -> Result<(), Error> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(self.base, path, flags, Mode::empty()).map_err(at("make file", path))?;
-        fchmod(file, Mode::from_raw_mode(mode)).map_err(at("set the mode of", path))
+        openat(self.base, path, flags, Mode::from_raw_mode(mode)).map_err(at("make file", path))?;
+        Ok(())
     }
 
     fn stat(&self, path: &Path) -> Result<Stat, Error> {

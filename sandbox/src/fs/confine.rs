@@ -5,8 +5,14 @@
 //! The guest's kernel keeps an inode for each file it has seen and each costs the worker a descriptor, so `find /usr`
 //! needs a few hundred thousand: file handles would not, but a user namespace may not open them.
 
+use crate::sys::calls;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+use std::collections::BTreeMap;
 use std::io;
 
 /// Descriptors that the guest cannot use up: sockets, rings, and a file open for the length of a request.
@@ -17,10 +23,10 @@ const RESERVED: u64 = 256;
 const READING: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
 
 /// What writing to a volume needs beyond that: acting as the guest's user, and chown, chmod and so on as root.
+/// Not `FSETID`: without it the host's kernel takes set-user-id from whatever the guest writes to.
 const WRITING: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::FSETID)
     .union(CapabilitySet::SETGID)
     .union(CapabilitySet::SETUID);
 
@@ -49,4 +55,47 @@ pub(super) fn give_up_rights(writes: bool) -> io::Result<()> {
     rustix::thread::set_capabilities(None, sets)?;
     rustix::thread::set_no_new_privs(true)?;
     Ok(())
+}
+
+/// Why there is no filter.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// The rules make no program.
+    #[error("compile the system call filter")]
+    Compile(#[from] seccompiler::BackendError),
+    /// The kernel did not take it.
+    #[error("install the system call filter")]
+    Install(#[from] seccompiler::Error),
+}
+
+/// Leaves this thread, and every one it starts, with the system calls that serving files takes. Any other ends the
+/// process: it has a reason only if somebody has taken it over.
+pub(super) fn filter() -> Result<(), FilterError> {
+    let enosys = u32::from(Errno::NOSYS.raw_os_error().unsigned_abs() as u16);
+    let missing = [(calls::CLONE3, vec![])].into();
+    install(missing, SeccompAction::Allow, SeccompAction::Errno(enosys))?;
+    install(served()?, SeccompAction::KillProcess, SeccompAction::Allow)
+}
+
+fn served() -> Result<BTreeMap<i64, Vec<SeccompRule>>, FilterError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = calls::SERVE_FILES.iter().map(|call| (*call, vec![])).collect();
+    rules.insert(calls::CLONE3, vec![]);
+    rules.insert(calls::CLONE, vec![argument(SeccompCmpOp::MaskedEq(calls::THREAD), calls::THREAD)?]);
+    rules.insert(calls::PRCTL, vec![argument(SeccompCmpOp::Eq, calls::SET_NAME)?]);
+    Ok(rules)
+}
+
+/// A rule about a call's first argument.
+fn argument(operation: SeccompCmpOp, value: u64) -> Result<SeccompRule, FilterError> {
+    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, operation, value)?;
+    Ok(SeccompRule::new(vec![condition])?)
+}
+
+fn install(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    other: SeccompAction,
+    named: SeccompAction,
+) -> Result<(), FilterError> {
+    let program: BpfProgram = SeccompFilter::new(rules, other, named, TargetArch::x86_64)?.try_into()?;
+    Ok(seccompiler::apply_filter(&program)?)
 }

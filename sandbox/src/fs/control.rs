@@ -15,7 +15,7 @@ use rustix::net::{
 use rustix::{cmsg_space, io};
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Longest message. An error's text is cut to it.
 const LONGEST: usize = 4096;
@@ -116,13 +116,7 @@ impl Control {
 
     fn wait(&self, what: PollFlags, deadline: Option<Instant>) -> Result<(), Error> {
         loop {
-            let left = match deadline {
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    Some(Timespec::try_from(left).map_err(|source| io::Errno::from_io_error(&std::io::Error::other(source)).unwrap_or(io::Errno::INVAL))?)
-                }
-                None => None,
-            };
+            let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
             match poll(&mut [PollFd::new(&self.0, what)], left.as_ref()) {
                 Ok(0) => return Err(Error::Timeout),
                 Ok(_) => return Ok(()),
@@ -130,5 +124,47 @@ impl Control {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), tv_nsec: time.subsec_nanos().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(20)
+    }
+
+    #[test]
+    fn words_arrive_as_they_were_said() {
+        let (ours, theirs) = pair().unwrap();
+        let theirs = Control::inherited(theirs);
+        theirs.send(&Message::Failed("é".repeat(LONGEST))).unwrap();
+        theirs.send(&Message::MapMe).unwrap();
+        let (_, socket) = pair().unwrap();
+        theirs.send(&Message::Ready(socket)).unwrap();
+        assert!(matches!(ours.receive(soon()), Ok(Some(Message::Failed(text))) if text.starts_with("éé")));
+        assert!(matches!(ours.receive(soon()), Ok(Some(Message::MapMe))));
+        assert!(matches!(ours.receive(soon()), Ok(Some(Message::Ready(_)))));
+    }
+
+    #[test]
+    fn silence_and_closing_are_told_apart() {
+        let (ours, theirs) = pair().unwrap();
+        assert!(matches!(ours.receive(soon()), Err(Error::Timeout)));
+        drop(theirs);
+        assert!(matches!(ours.receive(soon()), Ok(None)));
+        assert!(ours.closed().is_ok());
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        let (ours, theirs) = pair().unwrap();
+        rustix::net::send(&theirs, b"hello", SendFlags::empty()).unwrap();
+        assert!(matches!(ours.receive(soon()), Err(Error::Unexpected)));
     }
 }

@@ -53,6 +53,9 @@ pub enum ServeError {
     /// The view could not be built.
     #[error("build the view")]
     Assemble(#[from] assemble::Error),
+    /// The filter could not be installed.
+    #[error("confine the file worker")]
+    Filter(#[from] confine::FilterError),
     /// The vhost-user server failed.
     #[error("serve vhost-user: {0}")]
     Daemon(String),
@@ -131,14 +134,19 @@ fn prepare(control: &Control) -> Result<(Daemon, UnixStream), ServeError> {
     // A change of credentials clears the death signal (prctl(2)).
     die_with(plan.parent)?;
 
-    let share = Share::new(tree, &plan, mapping, guest_descriptors).map_err(step("open the view"))?;
+    let share = Share::new("/", tree, &plan, mapping, guest_descriptors).map_err(step("open the view"))?;
+    confine::filter()?;
     Ok((start(share, listener)?, peer))
 }
 
 /// Ends this process when its parent ends, even if it has done so by now.
 fn die_with(parent: u32) -> Result<(), ServeError> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("ask for the death signal"))?;
-    if getppid().map(Pid::as_raw_pid).map(i64::from) == Some(i64::from(parent)) { Ok(()) } else { Err(ServeError::Orphan) }
+    if getppid().map(Pid::as_raw_pid).map(i64::from) == Some(i64::from(parent)) {
+        Ok(())
+    } else {
+        Err(ServeError::Orphan)
+    }
 }
 
 fn map(control: &Control) -> Result<Mapping, ServeError> {

@@ -3,6 +3,7 @@
 //!
 //! - **Inode numbers.** The view is many file systems, the share is one to the guest, and an inode number is unique in
 //!   one file system only: unchanged, two files could look like links to one, and `tar` would leave one of them out.
+//! - **Descriptors.** The passthrough holds one for each file the guest has seen; [`nodes`] keeps them few.
 //! - **Audience.** On mounts marked as shown to everyone, only what everyone may read is opened, though this process
 //!   may be root's. Symbolic links and attributes can always be seen.
 //! - **Time.** What is read-only is cached by the guest for long, also that a name does not exist; what is writable
@@ -16,17 +17,22 @@
 
 mod delegate;
 mod devices;
+mod nodes;
 
 use super::assemble::Tree;
 use super::identity::Mapping;
 use super::plan::Plan;
 use devices::Devices;
+use nodes::{File, Found, Guest, Inner, Key, Nodes, Way};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use virtiofsd::filesystem::{Context, DirEntry, DirectoryIterator, Entry, FileSystem, OpenOptions, SerializableFileSystem};
+use virtiofsd::filesystem::{
+    Context, DirEntry, DirectoryIterator, Entry, FileSystem, OpenOptions, SerializableFileSystem,
+};
 use virtiofsd::fuse::Attr;
 use virtiofsd::passthrough::{CachePolicy, Config, PassthroughFs};
 use virtiofsd::read_dir::ReadDir;
@@ -37,6 +43,9 @@ const LONG: Duration = Duration::from_secs(86_400);
 
 /// How long it may believe what it has seen of a volume, which the host changes too.
 const SHORT: Duration = Duration::from_secs(1);
+
+/// Files held at most, however many may be open: each costs the host a kilobyte of memory.
+const MOST_HELD: usize = 1 << 18;
 
 /// Flags of statvfs(3), as the kernel has them (`ST_*` in `linux/statfs.h`).
 const READ_ONLY: u64 = 0x0001;
@@ -52,6 +61,7 @@ const SET_ID: u32 = 0o6000;
 /// The view, served.
 pub(super) struct Share {
     inner: PassthroughFs,
+    nodes: Mutex<Nodes>,
     devices: Devices,
     owners: BTreeMap<u64, (u32, u32)>,
 }
@@ -78,27 +88,80 @@ impl Place {
 }
 
 impl Share {
-    pub(super) fn new(tree: Tree, plan: &Plan, mapping: Mapping, guest_descriptors: u64) -> io::Result<Share> {
+    /// Serves what is below `root`; the worker's own root, but for tests.
+    pub(super) fn new(
+        root: &str,
+        tree: Tree,
+        plan: &Plan,
+        mapping: Mapping,
+        guest_descriptors: u64,
+    ) -> io::Result<Share> {
         let config = Config {
             entry_timeout: LONG,
             attr_timeout: LONG,
             cache_policy: CachePolicy::Always,
-            root_dir: "/".into(),
+            root_dir: root.into(),
             proc_sfd_rawfd: Some(tree.descriptors.into()),
             // Overlayfs in the guest does not cross announced mounts (EREMOTE), and the view is nothing but mounts.
             announce_submounts: false,
             readdirplus: true,
-            killpriv_v2: true,
             uid_map: mapping.translation(plan.uid),
             gid_map: mapping.translation(plan.gid),
             guest_fd_limit: guest_descriptors,
             ..Config::default()
         };
-        let skeleton = rustix::fs::statvfs("/")?.f_fsid;
-        Ok(Share { inner: PassthroughFs::new(config)?, devices: Devices::new(skeleton, tree.devices), owners: tree.owners })
+        let skeleton = rustix::fs::statvfs(root)?.f_fsid;
+        // Half for the files that are held, half for those the guest opens.
+        let capacity = usize::try_from(guest_descriptors / 2).unwrap_or(MOST_HELD).min(MOST_HELD);
+        Ok(Share {
+            inner: PassthroughFs::new(config)?,
+            nodes: Mutex::new(Nodes::new(capacity)),
+            devices: Devices::new(skeleton, tree.devices),
+            owners: tree.owners,
+        })
     }
 
-    fn place(&self, ctx: Context, inode: u64) -> io::Result<Place> {
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The passthrough's number for the guest's, after finding the file again if it was let go.
+    fn real(&self, ctx: Context, guest: Guest) -> io::Result<Inner> {
+        let way = self.nodes().way(guest)?;
+        let (parent, name, file) = match way {
+            Way::Here(inner) => return Ok(inner),
+            Way::Back { parent, name, file } => (parent, name, file),
+        };
+        // As deep as the path, which the host has made: nothing in a volume is ever let go.
+        let parent = self.real(ctx, parent)?;
+        let entry = self.inner.lookup(ctx, parent, &name)?;
+        match self.place(ctx, entry.inode) {
+            Ok(place) if (File { device: place.device, inode: entry.attr.ino }) == file => {
+                let extra = self.nodes().back(guest, entry.inode);
+                self.give_back(ctx, extra);
+                self.let_go(ctx);
+                Ok(entry.inode)
+            }
+            // The host has put something else there; the guest's kernel looks the name up anew.
+            other => {
+                self.give_back(ctx, [entry.inode]);
+                Err(other.err().unwrap_or_else(|| Errno::STALE.into()))
+            }
+        }
+    }
+
+    fn give_back(&self, ctx: Context, references: impl IntoIterator<Item = Inner>) {
+        for inner in references {
+            self.inner.forget(ctx, inner, 1);
+        }
+    }
+
+    fn let_go(&self, ctx: Context) {
+        let excess = self.nodes().excess();
+        self.give_back(ctx, excess);
+    }
+
+    fn place(&self, ctx: Context, inode: Inner) -> io::Result<Place> {
         let found = self.inner.statfs(ctx, inode)?;
         Ok(Place { device: found.f_fsid, flags: found.f_flag })
     }
@@ -113,29 +176,43 @@ impl Share {
         attr.ino = self.devices.unique(place.device, attr.ino);
     }
 
-    fn dressed(&self, ctx: Context, mut entry: Entry) -> io::Result<Entry> {
+    /// A file found by the passthrough, as the guest is to see it.
+    fn dressed(&self, ctx: Context, parent: Guest, name: &CStr, mut entry: Entry) -> io::Result<Entry> {
         let place = match self.place(ctx, entry.inode) {
             Ok(place) => place,
             Err(error) => {
                 // The guest will not learn of this reference, so it cannot give it back.
-                self.inner.forget(ctx, entry.inode, 1);
+                self.give_back(ctx, [entry.inode]);
                 return Err(error);
             }
         };
+        let (inner, file, name) = (entry.inode, File { device: place.device, inode: entry.attr.ino }, name.into());
+        let key = if place.writable() {
+            Key::Pinned(inner)
+        } else if entry.attr.nlink > 1 && entry.attr.mode & TYPE != DIRECTORY {
+            Key::Link(file, place.flags)
+        } else {
+            Key::Name(parent, std::sync::Arc::clone(&name))
+        };
+        let (guest, extra) = self.nodes().found(Found { parent, name, inner, file, key });
+        self.give_back(ctx, extra);
+        self.let_go(ctx);
+        entry.inode = guest;
         self.dress(place, &mut entry.attr);
         entry.attr_timeout = place.patience();
         entry.entry_timeout = place.patience();
         Ok(entry)
     }
 
-    fn find(&self, ctx: Context, parent: u64, name: &CStr) -> io::Result<Entry> {
+    fn find(&self, ctx: Context, parent: Guest, name: &CStr) -> io::Result<Entry> {
         component(name)?;
-        let place = self.place(ctx, parent)?;
+        let inner = self.real(ctx, parent)?;
+        let place = self.place(ctx, inner)?;
         if place.for_everyone() {
-            self.check_everyone(ctx, parent, 0o001)?;
+            self.check_everyone(ctx, inner, 0o001)?;
         }
-        match self.inner.lookup(ctx, parent, name) {
-            Ok(entry) => self.dressed(ctx, entry),
+        match self.inner.lookup(ctx, inner, name) {
+            Ok(entry) => self.dressed(ctx, parent, name, entry),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !place.writable() => Ok(absent()),
             Err(error) => Err(error),
         }
@@ -145,15 +222,17 @@ impl Share {
     fn opened<H>(
         &self,
         ctx: Context,
-        inode: u64,
+        guest: Guest,
         needed: u32,
-        open: impl FnOnce() -> io::Result<(Option<H>, OpenOptions)>,
+        open: impl FnOnce(Inner) -> io::Result<(Option<H>, OpenOptions)>,
     ) -> io::Result<(Option<H>, OpenOptions)> {
+        let inode = self.real(ctx, guest)?;
         let place = self.place(ctx, inode)?;
         if place.for_everyone() {
             self.check_everyone(ctx, inode, needed)?;
         }
-        let (handle, mut options) = open()?;
+        let (handle, mut options) = open(inode)?;
+        self.nodes().opened(guest);
         if place.writable() {
             options.remove(OpenOptions::KEEP_CACHE | OpenOptions::CACHE_DIR);
         }
@@ -161,12 +240,12 @@ impl Share {
     }
 
     /// Refuses what not everyone may do with a file.
-    fn check_everyone(&self, ctx: Context, inode: u64, needed: u32) -> io::Result<()> {
+    fn check_everyone(&self, ctx: Context, inode: Inner, needed: u32) -> io::Result<()> {
         let (attr, _) = self.inner.getattr(ctx, inode, None)?;
         if attr.mode & needed == needed { Ok(()) } else { Err(Errno::ACCESS.into()) }
     }
 
-    fn attributes(&self, ctx: Context, inode: u64, mut attr: Attr) -> io::Result<(Attr, Duration)> {
+    fn attributes(&self, ctx: Context, inode: Inner, mut attr: Attr) -> io::Result<(Attr, Duration)> {
         let place = self.place(ctx, inode)?;
         self.dress(place, &mut attr);
         Ok((attr, place.patience()))
@@ -213,24 +292,4 @@ impl DirectoryIterator for Entries {
 impl SerializableFileSystem for Share {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_one_component() {
-        for bad in [c"", c".", c"..", c"a/b", c"/etc", c"../etc"] {
-            assert!(component(bad).is_err(), "{bad:?}");
-        }
-        for good in [c"a", c"...", c".ssh", c"a b\n\xff"] {
-            assert!(component(good).is_ok(), "{good:?}");
-        }
-    }
-
-    #[test]
-    fn no_set_id_file_and_no_device_is_made() {
-        assert_eq!(permitted(0o104_755, 0o104_755).unwrap(), 0o100_755);
-        assert_eq!(permitted(0o2755, DIRECTORY).unwrap(), 0o2755);
-        assert!(permitted(0o020_666, 0o020_666).is_err());
-        assert!(permitted(0o060_666, 0o060_666).is_err());
-    }
-}
+mod tests;

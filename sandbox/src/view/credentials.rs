@@ -50,6 +50,16 @@ fn all(home: &Path) -> impl Iterator<Item = PathBuf> {
     KEPT.iter().map(move |kept| home.join(kept))
 }
 
+/// Whether a configuration file may hold a secret. One that cannot be read is taken to.
+pub(super) fn in_text(path: &Path) -> bool {
+    const WORDS: &[&str] = &["token", "password", "passwd", "secret", "_auth"];
+    let Ok(text) = std::fs::read_to_string(path) else { return true };
+    let text = text.to_ascii_lowercase();
+    // The host part of a URL may carry a name and password before an `@`.
+    let mut hosts = text.split("://").skip(1).filter_map(|rest| rest.split(['/', '"', '\'', ' ', '\n']).next());
+    hosts.any(|host| host.contains('@')) || WORDS.iter().any(|word| text.contains(word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

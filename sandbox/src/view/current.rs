@@ -11,7 +11,8 @@ use super::{Audience, Error, Kind, View};
 use std::path::Path;
 
 /// Directories that are never shown as a whole, though one below them may be.
-const WHOLE: &[&str] = &["/", "/boot", "/home", "/root", "/run", "/run/user", "/var", "/var/lib", "/var/log", "/var/spool"];
+const WHOLE: &[&str] =
+    &["/", "/boot", "/home", "/root", "/run", "/run/user", "/var", "/var/lib", "/var/log", "/var/spool"];
 
 /// Directories the view shows in its own way, with everything below.
 const OWN: &[&str] = &["/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];

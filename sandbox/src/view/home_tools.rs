@@ -9,7 +9,7 @@
 //! Not for credentials: what [`super::credentials`] lists is never shown, though it lie inside an installation.
 
 use super::homes::Homes;
-use super::{Audience, Request, View, directory_variable};
+use super::{Audience, Request, View, credentials, directory_variable};
 use std::path::{Path, PathBuf};
 
 /// A kind of installation.
@@ -131,7 +131,10 @@ fn lone(view: &mut View, entry: &Path, home: &Path, homes: &Homes) {
     if real.starts_with(home) {
         installed(view, entry, "directory in PATH", homes);
     } else if !SYSTEM.iter().any(|system| real.starts_with(system)) && !view.has(&real, Audience::Everyone) {
-        notice(view, format!("{entry:?} is in PATH but not shown; -v {path}:{path}:ro shows it", path = entry.display()));
+        notice(
+            view,
+            format!("{entry:?} is in PATH but not shown; -v {path}:{path}:ro shows it", path = entry.display()),
+        );
     }
 }
 
@@ -142,22 +145,13 @@ fn installed(view: &mut View, path: &Path, name: &str, homes: &Homes) {
         notice(view, format!("{path:?} ({name}) is not shown: it holds more than an installation"));
     } else if homes.credentials_holding(&real).is_some() {
         notice(view, format!("{path:?} ({name}) is not shown: credentials are kept there"));
-    } else if real.file_name().is_some_and(|file| file == "config.toml" || file == "config") && has_token(&real) {
+    } else if real.file_name().is_some_and(|file| file == "config.toml" || file == "config")
+        && credentials::in_text(&real)
+    {
         notice(view, format!("{path:?} ({name}) is not shown: it may hold a token"));
     } else {
         view.show(path, Audience::Caller, &format!("{name}, found in PATH"));
     }
-}
-
-/// Whether a configuration file may hold a secret. One that cannot be read is taken to.
-fn has_token(path: &Path) -> bool {
-    let Ok(text) = std::fs::read_to_string(path) else { return true };
-    let text = text.to_ascii_lowercase();
-    ["token", "password", "secret", "://"].iter().any(|word| match *word {
-        // A URL may carry a name and password; one without is a mirror.
-        "://" => text.split("://").skip(1).any(|rest| rest.split(['/', '"', '\n']).next().is_some_and(|host| host.contains('@'))),
-        word => text.contains(word),
-    })
 }
 
 fn notice(view: &mut View, text: String) {

@@ -65,7 +65,8 @@ impl Homes {
             .map(|entry| entry.path.clone())
             .collect();
         for home in &self.all {
-            for kept in shown.iter().flat_map(|path| credentials::inside(home, path)) {
+            let near = shown.iter().filter(|path| path.starts_with(home) || home.starts_with(path));
+            for kept in near.flat_map(|path| credentials::inside(home, path)) {
                 // A link needs no cover: the guest resolves it, in the view.
                 if kept.symlink_metadata().is_ok_and(|metadata| !metadata.is_symlink()) {
                     view.add(kept, Kind::Covered, "credentials");

@@ -9,7 +9,7 @@
 //! later *inside* a shown directory is held back by the file server, which opens nothing here that is not open to
 //! everyone ([`Audience::Everyone`]). The price is that a file the host replaces during the run stays the old one.
 
-use super::{Audience, Error, Kind, View, open_to_everyone};
+use super::{Audience, Error, Kind, View, credentials, open_to_everyone};
 use std::path::{Path, PathBuf};
 
 /// Directories of the root that hold programs, besides those whose name begins with `lib`.
@@ -42,6 +42,9 @@ const ETC_HIDDEN: &[(&str, &str)] = &[
     ("wireguard", "VPN keys"), ("wpa_supplicant", "network passwords"),
 ];
 
+/// Files of `/etc` that are shown only without a password in them.
+const ETC_EXAMINED: &[&str] = &["environment", "gitconfig", "npmrc", "pip.conf", "wgetrc"];
+
 /// Paths inside shown entries of `/etc` that are covered.
 #[rustfmt::skip]
 const ETC_COVERED: &[&str] = &[
@@ -64,7 +67,9 @@ pub(super) fn describe(view: &mut View) -> Result<(), Error> {
 /// The program directories that exist, sorted, so that the view does not depend on directory order.
 fn programs() -> Result<Vec<PathBuf>, Error> {
     let mut paths: Vec<PathBuf> = PROGRAMS.iter().map(PathBuf::from).collect();
-    paths.extend(names(Path::new("/"))?.into_iter().filter(|path| path.as_os_str().as_encoded_bytes().starts_with(b"/lib")));
+    paths.extend(
+        names(Path::new("/"))?.into_iter().filter(|path| path.as_os_str().as_encoded_bytes().starts_with(b"/lib")),
+    );
     paths.retain(|path| path.is_dir());
     Ok(paths)
 }
@@ -90,6 +95,10 @@ fn etc(view: &mut View, etc: &Path) -> Result<(), Error> {
         };
         if let Some(why) = hidden(name) {
             view.hidden.push((path, why));
+            continue;
+        }
+        if ETC_EXAMINED.contains(&name) && credentials::in_text(&path) {
+            view.hidden.push((path, "may hold a password"));
             continue;
         }
         let metadata = path.symlink_metadata().map_err(|source| Error::Look { path: path.clone(), source })?;

@@ -8,10 +8,14 @@ use tempfile::TempDir;
 /// A home directory with a bit of everything.
 fn home() -> TempDir {
     let home = tempfile::tempdir_in(std::env::temp_dir().canonicalize().unwrap()).unwrap();
-    for directory in [".cargo/bin", ".cargo/registry", ".rustup/toolchains/stable", ".ssh", ".pyenv/shims", "src/a", "bin", ".aws"] {
+    for directory in
+        [".cargo/bin", ".cargo/registry", ".rustup/toolchains/stable", ".ssh", ".pyenv/shims", "src/a", "bin", ".aws"]
+    {
         fs::create_dir_all(home.path().join(directory)).unwrap();
     }
-    for file in [".cargo/credentials.toml", ".cargo/env", ".netrc", ".rustup/settings.toml", ".ssh/id_ed25519", "src/a/file"] {
+    for file in
+        [".cargo/credentials.toml", ".cargo/env", ".netrc", ".rustup/settings.toml", ".ssh/id_ed25519", "src/a/file"]
+    {
         fs::write(home.path().join(file), "x").unwrap();
     }
     home
@@ -33,7 +37,8 @@ fn a_toolchain_is_shown_without_its_credentials() {
     let view = View::of(&request(home.path(), &at("src/a"), &[".cargo/bin"])).unwrap();
 
     let shown = shown(&view);
-    for name in [".cargo/bin", ".cargo/env", ".cargo/registry", ".rustup/toolchains", ".rustup/settings.toml", "src/a"] {
+    for name in [".cargo/bin", ".cargo/env", ".cargo/registry", ".rustup/toolchains", ".rustup/settings.toml", "src/a"]
+    {
         assert!(shown.contains(&&*at(name)), "{name} is missing");
     }
     for name in ["", ".cargo", ".cargo/credentials.toml", ".netrc", ".ssh", ".pyenv", "src", ".aws"] {

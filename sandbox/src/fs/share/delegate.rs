@@ -3,6 +3,7 @@
 //!
 //! What a read-only mount forbids is not forbidden again: the kernel does it, for this process as for any other.
 
+use super::nodes::Guest;
 use super::{Entries, Share, TYPE, component, permitted};
 use crate::sys::StatVfs;
 use rustix::io::Errno;
@@ -16,57 +17,106 @@ use virtiofsd::filesystem::{
 use virtiofsd::fuse::{Attr, SetattrIn};
 use virtiofsd::passthrough::PassthroughFs;
 
-type Inode = <PassthroughFs as FileSystem>::Inode;
 type Handle = <PassthroughFs as FileSystem>::Handle;
 
-/// Operations that pass through as they are.
+/// Operations that pass through, but for the file's number.
 macro_rules! pass {
-    ($(fn $name:ident$(<$generic:ident: $bound:path>)?(&self $(, $arg:ident: $type:ty)* $(,)?) $(-> $out:ty)?;)*) => {$(
-        fn $name$(<$generic: $bound>)?(&self $(, $arg: $type)*) $(-> $out)? {
-            self.inner.$name($($arg),*)
+    ($(fn $name:ident$(<$generic:ident: $bound:path>)?(&self, ctx, inode $(, $arg:ident: $type:ty)* $(,)?) -> $out:ty;)*) => {$(
+        fn $name$(<$generic: $bound>)?(&self, ctx: Context, inode: Guest $(, $arg: $type)*) -> io::Result<$out> {
+            self.inner.$name(ctx, self.real(ctx, inode)? $(, $arg)*)
         }
     )*};
 }
 
 impl FileSystem for Share {
-    type Inode = Inode;
+    type Inode = Guest;
     type Handle = Handle;
     type DirIter = Entries;
 
     pass! {
-        fn init(&self, capable: FsOptions) -> io::Result<FsOptions>;
-        fn destroy(&self);
-        fn forget(&self, ctx: Context, inode: Inode, count: u64);
-        fn batch_forget(&self, ctx: Context, requests: Vec<(Inode, u64)>);
-        fn readlink(&self, ctx: Context, inode: Inode) -> io::Result<Vec<u8>>;
-        fn read<W: ZeroCopyWriter>(&self, ctx: Context, inode: Inode, handle: Handle, w: W, size: u32, offset: u64,
-            lock_owner: Option<u64>, flags: u32) -> io::Result<usize>;
-        fn write<R: ZeroCopyReader>(&self, ctx: Context, inode: Inode, handle: Handle, r: R, size: u32, offset: u64,
-            lock_owner: Option<u64>, delayed_write: bool, kill_priv: bool, flags: u32) -> io::Result<usize>;
-        fn flush(&self, ctx: Context, inode: Inode, handle: Handle, lock_owner: u64) -> io::Result<()>;
-        fn fsync(&self, ctx: Context, inode: Inode, datasync: bool, handle: Handle) -> io::Result<()>;
-        fn fsyncdir(&self, ctx: Context, inode: Inode, datasync: bool, handle: Handle) -> io::Result<()>;
-        fn fallocate(&self, ctx: Context, inode: Inode, handle: Handle, mode: u32, offset: u64, length: u64)
-            -> io::Result<()>;
-        fn release(&self, ctx: Context, inode: Inode, flags: u32, handle: Handle, flush: bool, flock_release: bool,
-            lock_owner: Option<u64>) -> io::Result<()>;
-        fn releasedir(&self, ctx: Context, inode: Inode, flags: u32, handle: Handle) -> io::Result<()>;
-        fn getxattr(&self, ctx: Context, inode: Inode, name: &CStr, size: u32) -> io::Result<GetxattrReply>;
-        fn listxattr(&self, ctx: Context, inode: Inode, size: u32) -> io::Result<ListxattrReply>;
-        fn setxattr(&self, ctx: Context, inode: Inode, name: &CStr, value: &[u8], flags: u32,
-            extra_flags: SetxattrFlags) -> io::Result<()>;
-        fn removexattr(&self, ctx: Context, inode: Inode, name: &CStr) -> io::Result<()>;
-        fn statfs(&self, ctx: Context, inode: Inode) -> io::Result<StatVfs>;
-        fn lseek(&self, ctx: Context, inode: Inode, handle: Handle, offset: u64, whence: u32) -> io::Result<u64>;
-        fn copyfilerange(&self, ctx: Context, inode_in: Inode, handle_in: Handle, offset_in: u64, inode_out: Inode,
-            handle_out: Handle, offset_out: u64, len: u64, flags: u64) -> io::Result<usize>;
+        fn readlink(&self, ctx, inode) -> Vec<u8>;
+        fn read<W: ZeroCopyWriter>(&self, ctx, inode, handle: Handle, w: W, size: u32, offset: u64,
+            lock_owner: Option<u64>, flags: u32) -> usize;
+        fn write<R: ZeroCopyReader>(&self, ctx, inode, handle: Handle, r: R, size: u32, offset: u64,
+            lock_owner: Option<u64>, delayed_write: bool, kill_priv: bool, flags: u32) -> usize;
+        fn flush(&self, ctx, inode, handle: Handle, lock_owner: u64) -> ();
+        fn fsync(&self, ctx, inode, datasync: bool, handle: Handle) -> ();
+        fn fsyncdir(&self, ctx, inode, datasync: bool, handle: Handle) -> ();
+        fn fallocate(&self, ctx, inode, handle: Handle, mode: u32, offset: u64, length: u64) -> ();
+        fn getxattr(&self, ctx, inode, name: &CStr, size: u32) -> GetxattrReply;
+        fn listxattr(&self, ctx, inode, size: u32) -> ListxattrReply;
+        fn setxattr(&self, ctx, inode, name: &CStr, value: &[u8], flags: u32, extra_flags: SetxattrFlags) -> ();
+        fn removexattr(&self, ctx, inode, name: &CStr) -> ();
+        fn statfs(&self, ctx, inode) -> StatVfs;
+        fn lseek(&self, ctx, inode, handle: Handle, offset: u64, whence: u32) -> u64;
     }
 
-    fn lookup(&self, ctx: Context, parent: Inode, name: &CStr) -> io::Result<Entry> {
+    fn init(&self, capable: FsOptions) -> io::Result<FsOptions> {
+        self.nodes().clear();
+        self.inner.init(capable)
+    }
+
+    fn destroy(&self) {
+        self.nodes().clear();
+        self.inner.destroy();
+    }
+
+    fn forget(&self, ctx: Context, inode: Guest, count: u64) {
+        let dropped = self.nodes().forget(inode, count);
+        self.give_back(ctx, dropped);
+    }
+
+    fn batch_forget(&self, ctx: Context, requests: Vec<(Guest, u64)>) {
+        for (inode, count) in requests {
+            self.forget(ctx, inode, count);
+        }
+    }
+
+    fn release(
+        &self,
+        ctx: Context,
+        inode: Guest,
+        flags: u32,
+        handle: Handle,
+        flush: bool,
+        flock_release: bool,
+        lock_owner: Option<u64>,
+    ) -> io::Result<()> {
+        self.inner.release(ctx, self.real(ctx, inode)?, flags, handle, flush, flock_release, lock_owner)?;
+        let dropped = self.nodes().closed(inode);
+        self.give_back(ctx, dropped);
+        Ok(())
+    }
+
+    fn releasedir(&self, ctx: Context, inode: Guest, flags: u32, handle: Handle) -> io::Result<()> {
+        self.inner.releasedir(ctx, self.real(ctx, inode)?, flags, handle)?;
+        let dropped = self.nodes().closed(inode);
+        self.give_back(ctx, dropped);
+        Ok(())
+    }
+
+    fn copyfilerange(
+        &self,
+        ctx: Context,
+        inode_in: Guest,
+        handle_in: Handle,
+        offset_in: u64,
+        inode_out: Guest,
+        handle_out: Handle,
+        offset_out: u64,
+        len: u64,
+        flags: u64,
+    ) -> io::Result<usize> {
+        let (from, to) = (self.real(ctx, inode_in)?, self.real(ctx, inode_out)?);
+        self.inner.copyfilerange(ctx, from, handle_in, offset_in, to, handle_out, offset_out, len, flags)
+    }
+
+    fn lookup(&self, ctx: Context, parent: Guest, name: &CStr) -> io::Result<Entry> {
         self.find(ctx, parent, name)
     }
 
-    fn getattr(&self, ctx: Context, inode: Inode, handle: Option<Handle>) -> io::Result<(Attr, Duration)> {
+    fn getattr(&self, ctx: Context, inode: Guest, handle: Option<Handle>) -> io::Result<(Attr, Duration)> {
+        let inode = self.real(ctx, inode)?;
         let (attr, _) = self.inner.getattr(ctx, inode, handle)?;
         self.attributes(ctx, inode, attr)
     }
@@ -74,11 +124,12 @@ impl FileSystem for Share {
     fn setattr(
         &self,
         ctx: Context,
-        inode: Inode,
+        inode: Guest,
         mut attr: SetattrIn,
         handle: Option<Handle>,
         valid: SetattrValid,
     ) -> io::Result<(Attr, Duration)> {
+        let inode = self.real(ctx, inode)?;
         if valid.contains(SetattrValid::MODE) {
             let (present, _) = self.inner.getattr(ctx, inode, handle)?;
             attr.mode = permitted(attr.mode, present.mode)?;
@@ -87,15 +138,16 @@ impl FileSystem for Share {
         self.attributes(ctx, inode, attr)
     }
 
-    fn symlink(&self, ctx: Context, link: &CStr, parent: Inode, name: &CStr, ext: Extensions) -> io::Result<Entry> {
+    fn symlink(&self, ctx: Context, link: &CStr, parent: Guest, name: &CStr, ext: Extensions) -> io::Result<Entry> {
         component(name)?;
-        self.dressed(ctx, self.inner.symlink(ctx, link, parent, name, ext)?)
+        let made = self.inner.symlink(ctx, link, self.real(ctx, parent)?, name, ext)?;
+        self.dressed(ctx, parent, name, made)
     }
 
     fn mknod(
         &self,
         ctx: Context,
-        parent: Inode,
+        parent: Guest,
         name: &CStr,
         mode: u32,
         _rdev: u32,
@@ -103,59 +155,69 @@ impl FileSystem for Share {
         extensions: Extensions,
     ) -> io::Result<Entry> {
         component(name)?;
-        self.dressed(ctx, self.inner.mknod(ctx, parent, name, permitted(mode, mode)?, 0, umask, extensions)?)
+        let mode = permitted(mode, mode)?;
+        let made = self.inner.mknod(ctx, self.real(ctx, parent)?, name, mode, 0, umask, extensions)?;
+        self.dressed(ctx, parent, name, made)
     }
 
     fn mkdir(
         &self,
         ctx: Context,
-        parent: Inode,
+        parent: Guest,
         name: &CStr,
         mode: u32,
         umask: u32,
         extensions: Extensions,
     ) -> io::Result<Entry> {
         component(name)?;
-        self.dressed(ctx, self.inner.mkdir(ctx, parent, name, mode, umask, extensions)?)
+        let made = self.inner.mkdir(ctx, self.real(ctx, parent)?, name, mode, umask, extensions)?;
+        self.dressed(ctx, parent, name, made)
     }
 
-    fn link(&self, ctx: Context, inode: Inode, newparent: Inode, newname: &CStr) -> io::Result<Entry> {
+    fn link(&self, ctx: Context, inode: Guest, newparent: Guest, newname: &CStr) -> io::Result<Entry> {
         component(newname)?;
-        self.dressed(ctx, self.inner.link(ctx, inode, newparent, newname)?)
+        let made = self.inner.link(ctx, self.real(ctx, inode)?, self.real(ctx, newparent)?, newname)?;
+        self.dressed(ctx, newparent, newname, made)
     }
 
-    fn unlink(&self, ctx: Context, parent: Inode, name: &CStr) -> io::Result<()> {
+    fn unlink(&self, ctx: Context, parent: Guest, name: &CStr) -> io::Result<()> {
         component(name)?;
-        self.inner.unlink(ctx, parent, name)
+        self.inner.unlink(ctx, self.real(ctx, parent)?, name)
     }
 
-    fn rmdir(&self, ctx: Context, parent: Inode, name: &CStr) -> io::Result<()> {
+    fn rmdir(&self, ctx: Context, parent: Guest, name: &CStr) -> io::Result<()> {
         component(name)?;
-        self.inner.rmdir(ctx, parent, name)
+        self.inner.rmdir(ctx, self.real(ctx, parent)?, name)
     }
 
     fn rename(
         &self,
         ctx: Context,
-        olddir: Inode,
+        olddir: Guest,
         oldname: &CStr,
-        newdir: Inode,
+        newdir: Guest,
         newname: &CStr,
         flags: u32,
     ) -> io::Result<()> {
         component(oldname)?;
         component(newname)?;
-        self.inner.rename(ctx, olddir, oldname, newdir, newname, flags)
+        self.inner.rename(ctx, self.real(ctx, olddir)?, oldname, self.real(ctx, newdir)?, newname, flags)
     }
 
-    fn open(&self, ctx: Context, inode: Inode, kill_priv: bool, flags: u32) -> io::Result<(Option<Handle>, OpenOptions)> {
-        self.opened(ctx, inode, 0o004, || self.inner.open(ctx, inode, kill_priv, flags))
+    fn open(
+        &self,
+        ctx: Context,
+        inode: Guest,
+        kill_priv: bool,
+        flags: u32,
+    ) -> io::Result<(Option<Handle>, OpenOptions)> {
+        self.opened(ctx, inode, 0o004, |inner| self.inner.open(ctx, inner, kill_priv, flags))
     }
 
     fn create(
         &self,
         ctx: Context,
-        parent: Inode,
+        parent: Guest,
         name: &CStr,
         mode: u32,
         kill_priv: bool,
@@ -164,26 +226,30 @@ impl FileSystem for Share {
         extensions: Extensions,
     ) -> io::Result<(Entry, Option<Handle>, OpenOptions)> {
         component(name)?;
-        let place = self.place(ctx, parent)?;
-        if !place.writable() {
+        let inner = self.real(ctx, parent)?;
+        if !self.place(ctx, inner)?.writable() {
             // The crate would open a file that exists already, past our own check.
             return Err(Errno::ROFS.into());
         }
         let mode = permitted(mode, mode & !TYPE)?;
-        let (entry, handle, _) = self.inner.create(ctx, parent, name, mode, kill_priv, flags, umask, extensions)?;
-        Ok((self.dressed(ctx, entry)?, handle, OpenOptions::empty()))
+        let (entry, handle, _) = self.inner.create(ctx, inner, name, mode, kill_priv, flags, umask, extensions)?;
+        let entry = self.dressed(ctx, parent, name, entry)?;
+        self.nodes().opened(entry.inode);
+        Ok((entry, handle, OpenOptions::empty()))
     }
 
-    fn opendir(&self, ctx: Context, inode: Inode, flags: u32) -> io::Result<(Option<Handle>, OpenOptions)> {
-        self.opened(ctx, inode, 0o005, || self.inner.opendir(ctx, inode, flags))
+    fn opendir(&self, ctx: Context, inode: Guest, flags: u32) -> io::Result<(Option<Handle>, OpenOptions)> {
+        self.opened(ctx, inode, 0o005, |inner| self.inner.opendir(ctx, inner, flags))
     }
 
-    fn readdir(&self, ctx: Context, inode: Inode, handle: Handle, size: u32, offset: u64) -> io::Result<Entries> {
+    fn readdir(&self, ctx: Context, inode: Guest, handle: Handle, size: u32, offset: u64) -> io::Result<Entries> {
+        let inode = self.real(ctx, inode)?;
         let number = self.devices.number(self.place(ctx, inode)?.device);
         Ok(Entries { inner: self.inner.readdir(ctx, inode, handle, size, offset)?, number })
     }
 
-    fn access(&self, ctx: Context, inode: Inode, mask: u32) -> io::Result<()> {
+    fn access(&self, ctx: Context, inode: Guest, mask: u32) -> io::Result<()> {
+        let inode = self.real(ctx, inode)?;
         let place = self.place(ctx, inode)?;
         if mask & 0o2 != 0 && !place.writable() {
             return Err(Errno::ROFS.into());
@@ -193,7 +259,7 @@ impl FileSystem for Share {
 
     /// What the guest has written is in the host's page cache, as any program's is; the rest of the host's is not
     /// for a guest to write out (syncfs(2) waits for the whole file system).
-    fn syncfs(&self, _ctx: Context, _inode: Inode) -> io::Result<()> {
+    fn syncfs(&self, _ctx: Context, _inode: Guest) -> io::Result<()> {
         Ok(())
     }
 }
