@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 /// An init of this size is a mistake: it is read, hashed and copied at every boot.
 const INIT_MAX: u64 = 64 << 20;
 
-/// Directories the kernel and init expect. Init makes what it needs beyond these.
-const DIRECTORIES: [&str; 4] = ["dev", "proc", "sys", "root"];
+/// Directories for what is mounted first. Init makes what it needs beyond these.
+const DIRECTORIES: [&str; 3] = ["dev", "proc", "sys"];
 
 /// Why no initramfs was made.
 #[derive(Debug, thiserror::Error)]
