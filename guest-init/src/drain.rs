@@ -15,8 +15,6 @@ pub enum Action {
     Wait(Option<u64>),
     /// Kill the namespace, then ask again.
     Kill,
-    /// All output has been relayed.
-    Finish,
 }
 
 /// The time since the command's end.
@@ -34,18 +32,14 @@ impl Drain {
 
     /// What to do, given whether an output stream is not complete.
     pub fn next(&mut self, now: u64, incomplete: bool) -> Action {
-        let Some(deadline) = self.deadline else { return Action::Wait(None) };
-        if !incomplete {
-            return Action::Finish;
+        match self.deadline {
+            Some(deadline) if incomplete && !self.killed && now < deadline => Action::Wait(Some(deadline - now)),
+            Some(_) if incomplete && !self.killed => {
+                self.killed = true;
+                Action::Kill
+            }
+            _ => Action::Wait(None),
         }
-        if self.killed {
-            return Action::Wait(None);
-        }
-        if now < deadline {
-            return Action::Wait(Some(deadline - now));
-        }
-        self.killed = true;
-        Action::Kill
     }
 }
 
@@ -61,10 +55,10 @@ mod tests {
     }
 
     #[test]
-    fn complete_output_finishes_at_once() {
+    fn complete_output_leaves_nothing_to_do() {
         let mut drain = Drain::default();
         drain.begin(5);
-        assert_eq!(drain.next(5, false), Action::Finish);
+        assert_eq!(drain.next(5, false), Action::Wait(None));
     }
 
     #[test]
@@ -75,6 +69,6 @@ mod tests {
         assert_eq!(drain.next(1050, true), Action::Wait(Some(150)));
         assert_eq!(drain.next(1200, true), Action::Kill);
         assert_eq!(drain.next(1200, true), Action::Wait(None), "a slow reader has all the time it needs");
-        assert_eq!(drain.next(99_999, false), Action::Finish);
+        assert_eq!(drain.next(99_999, false), Action::Wait(None));
     }
 }

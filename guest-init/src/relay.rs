@@ -107,8 +107,9 @@ impl Relay {
         }
     }
 
-    /// All bytes are on their way: the sink hears that no more will come. A connection is then kept, half-closed, because
-    /// to close it would tell the host to throw away what it has not yet taken; a pipe is closed.
+    /// All bytes are on their way: the sink hears that no more will come. A pipe is closed. A connection is only half
+    /// closed and kept until the machine ends: to close it would say that the host's answer matters no more, and some
+    /// devices then throw away what the host has not yet taken.
     fn finish(&mut self) {
         if let Some(sink) = &self.sink
             && let Err(Errno::NOTSOCK) = shutdown(sink, Shutdown::Write)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One run of a command: start it, carry its streams, tell the host what becomes of it.
 //!
-//! One loop around one poll(2) serves everything; nothing in it blocks. Not for what follows: the machine is killed.
+//! One loop around one poll(2) serves everything; nothing in it blocks. It does not end by itself: when all output has
+//! been relayed, the host knows from the ends of the streams, and kills the machine.
 
 use crate::{
     cgroup::Group,
@@ -16,6 +17,7 @@ use crate::{
     vsock::Dialling,
     wire::{Ended, Exec, FromGuest, Step, ToGuest, port},
 };
+use core::convert::Infallible;
 use rustix::{
     fd::OwnedFd,
     fs::{Gid, OFlags, Uid, fchown, fcntl_setfl},
@@ -23,7 +25,7 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 
-/// Does as an [`Exec`] says, up to the end of the command's output.
+/// Does as an [`Exec`] says; returns without an error only if the command could not be started at all.
 ///
 /// # Errors
 /// Only those of the control connection; all others the host has been told of.
@@ -39,6 +41,7 @@ pub fn run(control: &mut Control, group: Group, exec: Exec) -> Result<(), Error>
             drop(exec);
             Run { group, namespace, relays, progress: Progress::default(), drain: Drain::default(), command: None }
                 .watch(control)
+                .map(|never| match never {})
         }
         Err(Failure { step, errno }) => control.send(FromGuest::NotStarted { step, errno: errno.raw_os_error() }),
     }
@@ -96,12 +99,11 @@ struct Run {
 }
 
 impl Run {
-    fn watch(mut self, control: &mut Control) -> Result<(), Error> {
+    fn watch(mut self, control: &mut Control) -> Result<Infallible, Error> {
         loop {
             // Standard input does not count: what the command has not read, no one will.
             let incomplete = self.relays[1..].iter().any(Relay::incomplete);
             match self.drain.next(sys::monotonic_ms(), incomplete) {
-                Action::Finish => return Ok(()),
                 Action::Kill => self.namespace.kill(),
                 Action::Wait(timeout) => self.turn(control, timeout)?,
             }
