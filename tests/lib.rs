@@ -1,2 +1,208 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the end-to-end tests share.
+//! What the end-to-end tests and the benchmarks share: calling `sandbox` and looking at what came back.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// No test waits longer than this for a run to end; a hang is then a failure with words.
+pub const LIMIT: Duration = Duration::from_secs(300);
+
+/// The program under test: `SANDBOX_BIN`, or the one built beside this test.
+#[must_use]
+pub fn program() -> PathBuf {
+    if let Some(path) = env::var_os("SANDBOX_BIN") {
+        return PathBuf::from(path);
+    }
+    let own = env::current_exe().expect("a test has an executable");
+    let profile = own.ancestors().find(|place| place.join("sandbox").is_file());
+    profile.expect("build the program first: make build, or set SANDBOX_BIN").join("sandbox")
+}
+
+/// A directory of a test's own, and the calls of `sandbox run` made in it.
+#[derive(Debug)]
+pub struct Bench {
+    directory: TempDir,
+}
+
+impl Bench {
+    /// Makes the directory.
+    #[expect(clippy::new_without_default, reason = "it makes a directory, which a default should not")]
+    #[must_use]
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().expect("a temporary directory can be made") }
+    }
+
+    /// The directory; every run starts there.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Writes a file there.
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        fs::write(self.path().join(name), text).expect("a file of the test's own can be written");
+    }
+
+    /// A call of `sandbox run` with these options and command.
+    #[must_use]
+    pub fn run<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Call {
+        let report = self.path().join(".report.json");
+        let mut command = Command::new(program());
+        command.current_dir(self.path()).arg("run").arg("--report").arg(&report).args(words).stdin(Stdio::null());
+        Call { command, report, input: Vec::new() }
+    }
+
+    /// A call that runs a shell script in the guest.
+    #[must_use]
+    pub fn shell(&self, script: &str) -> Call {
+        self.run(["--", "sh", "-c", script])
+    }
+}
+
+/// A call to be made.
+#[derive(Debug)]
+pub struct Call {
+    /// The host's command, to change before it is made.
+    pub command: Command,
+    report: PathBuf,
+    input: Vec<u8>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Ran {
+    /// How `sandbox` ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error, as text.
+    pub stderr: String,
+    /// Its report; null if it wrote none.
+    pub report: serde_json::Value,
+    /// How long it took.
+    pub wall: Duration,
+}
+
+impl Call {
+    /// Sets a variable of the host's command.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Writes this to the command's standard input.
+    #[must_use]
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = bytes.into();
+        self.command.stdin(Stdio::piped());
+        self
+    }
+
+    /// Starts it with its output on pipes.
+    #[must_use]
+    pub fn spawn(mut self) -> Child {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.spawn().expect("sandbox can be started")
+    }
+
+    /// Makes the call and waits, but not for ever.
+    #[must_use]
+    pub fn wait(mut self) -> Ran {
+        let begun = Instant::now();
+        let (report, input) = (self.report.clone(), std::mem::take(&mut self.input));
+        let mut child = self.spawn();
+        let pid = rustix::process::Pid::from_child(&child);
+        let feeder = child.stdin.take().map(|mut stdin| thread::spawn(move || drop(stdin.write_all(&input))));
+        let watchdog = Watchdog::over(pid);
+        let output = child.wait_with_output().expect("sandbox can be waited for");
+        let wall = begun.elapsed();
+        assert!(!watchdog.stop(), "sandbox run hung for {LIMIT:?}: {}", String::from_utf8_lossy(&output.stderr));
+        if let Some(feeder) = feeder {
+            feeder.join().expect("the feeding thread does not panic");
+        }
+        let text = fs::read(&report).unwrap_or_default();
+        Ran {
+            status: output.status,
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            report: serde_json::from_slice(&text).unwrap_or_default(),
+            wall,
+        }
+    }
+}
+
+/// Kills a process that lives too long.
+struct Watchdog {
+    done: std::sync::mpsc::Sender<()>,
+    thread: thread::JoinHandle<bool>,
+}
+
+impl Watchdog {
+    fn over(pid: rustix::process::Pid) -> Self {
+        let (done, told) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            let late = told.recv_timeout(LIMIT).is_err();
+            if late {
+                let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            late
+        });
+        Self { done, thread }
+    }
+
+    /// Whether it had to bite.
+    fn stop(self) -> bool {
+        let _bitten = self.done.send(());
+        self.thread.join().expect("the watchdog does not panic")
+    }
+}
+
+impl Ran {
+    /// The exit code; fails if a signal ended `sandbox` itself.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("sandbox itself ended by {}: {}", self.status, self.stderr))
+    }
+
+    /// Standard output as text without the last line's end.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim_end_matches('\n').to_owned()
+    }
+
+    /// The report's cause.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        self.report["cause"].as_str().unwrap_or("(no report)")
+    }
+
+    /// Fails unless the run ended so.
+    pub fn expect(&self, code: i32, cause: &str) -> &Self {
+        let text = String::from_utf8_lossy(&self.stdout[..self.stdout.len().min(4000)]);
+        let told = (self.code(), self.cause());
+        assert_eq!(told, (code, cause), "stdout: {text}\nstderr: {}\nreport: {}", self.stderr, self.report);
+        assert_eq!(self.report["code"], code, "the report tells another code");
+        self
+    }
+
+    /// Fails unless the command succeeded and printed this.
+    pub fn prints(&self, text: &str) {
+        self.expect(0, "exited");
+        assert_eq!(self.text(), text, "stderr: {}", self.stderr);
+    }
+}
+
+/// Copies strings to what a command line takes.
+#[must_use]
+pub fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}

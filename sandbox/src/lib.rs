@@ -1,6 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs a command in a microVM of its own.
+//!
+//! A [`Spec`] says what to run, [`run()`] runs it, an [`Outcome`] says how it ended. In between, an [`engine`] runs
+//! a machine whose devices are ours ([`virtio`]), a process of its own serves the host's files ([`fs`]) as far as
+//! the [`view`] shows them, and the guest's init is told what to do over the control connection ([`session`]).
+//! docs/design.md follows one run from the command line to the exit status.
 
+pub mod caller;
+pub mod cli;
+mod devices;
+pub mod doctor;
+pub mod engine;
 pub mod fs;
+pub mod memory;
+pub mod outcome;
+mod relay;
+pub mod report;
+pub mod run;
+pub mod session;
+pub mod spec;
+mod stages;
 mod sys;
 pub mod view;
+pub mod virtio;
+
+pub use outcome::Cause;
+pub use run::{Outcome, Streams, run};
+pub use spec::Spec;
+pub use stages::Stages;
+pub use sys::signals::Signals;
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

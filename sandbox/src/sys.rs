@@ -4,7 +4,12 @@
 //! Not for policy: what to call, when and with which flags is decided by the callers.
 
 pub(crate) mod calls;
+pub(crate) mod child;
+pub(crate) mod epoll;
+pub(crate) mod eventfd;
 pub(crate) mod namespace;
+pub(crate) mod signals;
+pub(crate) mod tsc;
 
 /// statvfs(3)'s answer in the form the virtiofsd crate has it.
 pub(crate) type StatVfs = libc::statvfs64;

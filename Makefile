@@ -1,0 +1,80 @@
+# Two commands do everything: `make demo` shows a program of this host running in a virtual machine, `make test` runs
+# every test there is. Both install what they need with the system's package manager, build it, and then do it.
+
+CARGO    ?= cargo
+TARGET   := $(or $(CARGO_TARGET_DIR),target)
+TRIPLE   := x86_64-unknown-linux-gnu
+RUST_MIN := 1.95
+SUDO     := $(if $(filter 0,$(shell id -u)),,sudo)
+
+SANDBOX := $(TARGET)/release/sandbox
+IMAGES  := $(TARGET)/release/images
+INIT    := $(TARGET)/$(TRIPLE)/init/guest-init
+
+# What is needed beyond Rust, as Debian calls it: the emulator, a library of the file server, and what the guest's
+# kernel is built from and with. LINUX_SRC=dir builds from another tree and needs no source package.
+PACKAGES := qemu-system-x86 libcap-ng-dev gcc make flex bison bc libelf-dev xz-utils \
+            $(if $(LINUX_SRC),,linux-source-6.12)
+# What the examples and tests run as guests' commands.
+EXAMPLES := python3 git
+
+.PHONY: demo test build deps programs init images-build unit e2e soak bench man clean
+
+demo: build
+	$(SANDBOX) run -- python3 -c 'print(6*7)'
+
+build: deps
+	@$(MAKE) --no-print-directory programs init images-build
+
+deps:
+	@command -v $(CARGO) >/dev/null || { echo "Rust $(RUST_MIN) or newer is needed: https://rustup.rs" >&2; exit 1; }
+	@v=$$($(CARGO) --version | cut -d' ' -f2); \
+	[ "$$(printf '%s\n' $(RUST_MIN) "$$v" | sort -V | head -n 1)" = $(RUST_MIN) ] || \
+	  { echo "Rust $(RUST_MIN) or newer is needed, this is $$v: rustup update" >&2; exit 1; }
+	@if command -v dpkg-query >/dev/null; then \
+	  missing=; for package in $(PACKAGES) $(EXAMPLES); do \
+	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	  done; \
+	  if [ -n "$$missing" ]; then \
+	    echo "installing:$$missing" >&2; \
+	    $(SUDO) apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+	  fi; \
+	else \
+	  echo "not a Debian system: see to it that there is what Debian calls: $(PACKAGES) $(EXAMPLES)" >&2; \
+	fi
+
+programs:
+	$(CARGO) build --release --locked -p sandbox -p images
+
+# By itself and for a named target: else dependencies shared with other packages would bring the standard library.
+init:
+	$(CARGO) build --locked --profile init -p guest-init --features init --target $(TRIPLE)
+
+images-build:
+	$(IMAGES) build kernel
+	$(IMAGES) build initramfs --init $(INIT)
+
+test: build unit e2e
+
+unit:
+	$(CARGO) test --locked --workspace --exclude tests
+	$(CARGO) test --locked -p tests --test tidy
+
+e2e: build
+	SANDBOX_BIN=$(abspath $(SANDBOX)) $(CARGO) test --locked -p tests --test e2e
+
+# What takes longer than CI may.
+soak: build
+	SANDBOX_FUZZ_ITERATIONS=10000000 $(CARGO) test --locked --release --workspace --exclude tests hostile
+	SANDBOX_SOAK=1 SANDBOX_BIN=$(abspath $(SANDBOX)) $(CARGO) test --locked -p tests --test e2e -- soak::
+
+bench: build
+	SANDBOX_BIN=$(abspath $(SANDBOX)) $(CARGO) run --locked --release -q -p tests --bin bench
+
+man: programs
+	mkdir -p $(TARGET)/man
+	$(SANDBOX) man $(TARGET)/man
+
+clean:
+	$(CARGO) clean

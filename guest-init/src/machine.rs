@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Settings of the machine as a whole: randomness, clock, name, loopback (random(4), clock_settime(2), sethostname(2),
+//! netdevice(7)).
+//!
+//! Not for anything that belongs to the command alone.
+
+use crate::{
+    failure::{Failure, at},
+    sys,
+    wire::{Exec, Step},
+};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    net::{AddressFamily, SocketFlags, SocketType, socket_with},
+    system::sethostname,
+    time::{ClockId, Timespec, clock_settime},
+};
+
+/// Sets what differs between runs. When it succeeds, the kernel has confirmed the seed and the clock.
+///
+/// # Errors
+/// The step that failed.
+pub fn personalize(exec: &Exec) -> Result<(), Failure> {
+    seed(&exec.entropy)?;
+    let now = Timespec { tv_sec: exec.clock_seconds, tv_nsec: i64::from(exec.clock_nanoseconds) };
+    clock_settime(ClockId::Realtime, now).map_err(at(Step::Clock))?;
+    sethostname(&exec.hostname).map_err(at(Step::Hostname))
+}
+
+/// Credited bytes alone would wait in the input pool of a clone whose generator is already running, so the second call
+/// makes every later read depend on them.
+fn seed(entropy: &[u8; 32]) -> Result<(), Failure> {
+    let random = open(c"/dev/urandom", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(at(Step::Seed))?;
+    sys::add_entropy(&random, entropy).map_err(at(Step::Seed))?;
+    sys::reseed(&random).map_err(at(Step::Seed))
+}
+
+/// Brings the loopback interface up; the kernel gives it its addresses by itself.
+///
+/// # Errors
+/// [`Step::Loopback`].
+pub fn raise_loopback() -> Result<(), Failure> {
+    socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .and_then(sys::raise_loopback)
+        .map_err(at(Step::Loopback))
+}

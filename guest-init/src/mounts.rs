@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The root of the guest: the view of the host below, a private layer above, and the kernel's own file systems
+//! (mount(2), Documentation/filesystems/overlayfs.rst, Documentation/filesystems/ramfs-rootfs-initramfs.rst).
+//!
+//! Not for what the view holds: the host decides that, and enforces read-only on its own. Not for `/proc`, which belongs
+//! to the PID namespace of the command ([`crate::namespace`]).
+//!
+//! `/tmp`, `/var/tmp` and `/run` are plain directories of the private layer, not mounts: a tmpfs over `/tmp` would hide a
+//! current directory that the view shows there, and the private layer already is a tmpfs that dies with the machine.
+//!
+//! The initramfs cannot be pivoted away, so the overlay is moved over it, as switch_root(8) does. A process that breaks
+//! out of the chroot(2) this needs arrives at the top of the stack of mounts, which is the overlay again.
+
+mod volumes;
+
+use crate::{
+    cgroup::decimal,
+    failure::{Failure, at},
+    wire::{self, Mount, Step},
+};
+use alloc::{ffi::CString, vec::Vec};
+use core::ffi::CStr;
+use rustix::{
+    fd::{AsRawFd, IntoRawFd},
+    fs::{Access, CWD, FileType, Mode, OFlags, access, chmod, makedev, mkdir, mknodat, open, symlink},
+    io::{Errno, Result},
+    mount::{MountFlags, mount, mount_move},
+    process::{chdir, chroot, umask},
+};
+
+const VIEW: &CStr = c"/view";
+const PRIVATE: &CStr = c"/private";
+const ROOT: &CStr = c"/root-new";
+
+/// `redirect_dir` lets directories of the view be renamed. `xino` keeps inode numbers over a copy-up where it can.
+/// Neither `index` nor `metacopy`: they need file handles of the lower layer, which virtio-fs has not, and gain nothing
+/// for a layer that is never mounted twice.
+const OVERLAY: &CStr = c"lowerdir=/view/root,upperdir=/private/upper,workdir=/private/work,redirect_dir=on,index=off,metacopy=off,xino=auto";
+
+/// Directories that must be there, with their modes, after which come the parents of what they hold.
+const DIRECTORIES: [(&CStr, u32); 7] = [
+    (c"/proc", 0o555),
+    (c"/sys", 0o555),
+    (c"/dev", 0o755),
+    (c"/run", 0o755),
+    (c"/tmp", 0o1777),
+    (c"/var", 0o755),
+    (c"/var/tmp", 0o1777),
+];
+
+/// Links that must be there: what they say, then their names.
+const LINKS: [(&CStr, &CStr); 6] = [
+    (c"/proc/self/fd", c"/dev/fd"),
+    (c"/proc/self/fd/0", c"/dev/stdin"),
+    (c"/proc/self/fd/1", c"/dev/stdout"),
+    (c"/proc/self/fd/2", c"/dev/stderr"),
+    (c"pts/ptmx", c"/dev/ptmx"),
+    (c"/run", c"/var/run"),
+];
+
+/// A file system of the kernel's.
+struct System {
+    kind: &'static CStr,
+    target: &'static CStr,
+    flags: MountFlags,
+    options: &'static CStr,
+    /// Whether the size of the private layer bounds this one too.
+    bounded: bool,
+    /// Whether a kernel without it will do.
+    optional: bool,
+}
+
+const BARE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+const SYSTEMS: [System; 5] = [
+    System { kind: c"sysfs", target: c"/sys", flags: BARE, options: c"", bounded: false, optional: false },
+    System {
+        kind: c"tmpfs",
+        target: c"/dev",
+        flags: MountFlags::NOSUID,
+        options: c"mode=755,size=64m",
+        bounded: false,
+        optional: false,
+    },
+    System {
+        kind: c"devpts",
+        target: c"/dev/pts",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        options: c"newinstance,ptmxmode=666,mode=620,gid=5",
+        bounded: false,
+        optional: false,
+    },
+    System {
+        kind: c"tmpfs",
+        target: c"/dev/shm",
+        flags: MountFlags::NOSUID.union(MountFlags::NODEV),
+        options: c"mode=1777",
+        bounded: true,
+        optional: false,
+    },
+    System { kind: c"mqueue", target: c"/dev/mqueue", flags: BARE, options: c"", bounded: false, optional: true },
+];
+
+/// A character device.
+struct Node {
+    path: &'static CStr,
+    major: u32,
+    minor: u32,
+    /// Where sysfs shows it, if not every kernel has it.
+    proof: Option<&'static CStr>,
+}
+
+const NODES: [Node; 8] = [
+    Node { path: c"/dev/null", major: 1, minor: 3, proof: None },
+    Node { path: c"/dev/zero", major: 1, minor: 5, proof: None },
+    Node { path: c"/dev/full", major: 1, minor: 7, proof: None },
+    Node { path: c"/dev/random", major: 1, minor: 8, proof: None },
+    Node { path: c"/dev/urandom", major: 1, minor: 9, proof: None },
+    Node { path: c"/dev/tty", major: 5, minor: 0, proof: None },
+    Node { path: c"/dev/kvm", major: 10, minor: 232, proof: Some(c"/sys/dev/char/10:232") },
+    Node { path: c"/dev/fuse", major: 10, minor: 229, proof: Some(c"/sys/dev/char/10:229") },
+];
+
+/// Assembles the root and enters it.
+///
+/// # Errors
+/// The step that failed; the machine is then of no further use.
+pub fn assemble(request: &Mount) -> core::result::Result<(), Failure> {
+    // The modes below are meant as they stand.
+    umask(Mode::empty());
+    mount_view().map_err(at(Step::MountView))?;
+    let volumes = volumes::Source::open(VIEW).map_err(at(Step::MountView))?;
+    mount_root(request.private_bytes).map_err(at(Step::MountRoot))?;
+    enter_root().map_err(at(Step::EnterRoot))?;
+    // From here on every path is resolved inside the new root, symbolic links of the view included.
+    furnish(request.private_bytes).map_err(at(Step::MountSystem))?;
+    // Last, so that a volume may lie anywhere, also in what was mounted above.
+    for (number, volume) in (0..).zip(&request.volumes) {
+        volumes.mount(number, volume).map_err(at(Step::MountVolume(number)))?;
+    }
+    Ok(())
+}
+
+fn mount_view() -> Result<()> {
+    directory(VIEW, 0o755)?;
+    mount(wire::VIEW_TAG, VIEW, c"virtiofs", MountFlags::empty(), None)
+}
+
+fn mount_root(private_bytes: u64) -> Result<()> {
+    directory(PRIVATE, 0o755)?;
+    directory(ROOT, 0o755)?;
+    // Inodes are not limited apart: they count as memory of the command's group.
+    mount(c"private", PRIVATE, c"tmpfs", MountFlags::empty(), &*bounded(c"mode=755,nr_inodes=0", private_bytes))?;
+    mkdir(c"/private/upper", Mode::from_raw_mode(0o755))?;
+    mkdir(c"/private/work", Mode::from_raw_mode(0o755))?;
+    mount(c"root", ROOT, c"overlay", MountFlags::empty(), OVERLAY)
+}
+
+fn enter_root() -> Result<()> {
+    chdir(ROOT)?;
+    mount_move(c".", c"/")?;
+    chroot(c".")?;
+    chdir(c"/")
+}
+
+fn furnish(private_bytes: u64) -> Result<()> {
+    for (path, mode) in DIRECTORIES {
+        directory(path, mode)?;
+    }
+    for system in SYSTEMS {
+        match mount_system(&system, private_bytes) {
+            Err(Errno::NODEV) if system.optional => {}
+            other => other?,
+        }
+    }
+    for node in NODES {
+        if node.proof.is_none_or(|path| access(path, Access::EXISTS).is_ok()) {
+            let device = makedev(node.major, node.minor);
+            mknodat(CWD, node.path, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device)?;
+        }
+    }
+    for (content, path) in LINKS {
+        match symlink(content, path) {
+            Err(Errno::EXIST) => {}
+            other => other?,
+        }
+    }
+    occupy_standard_streams()
+}
+
+fn mount_system(system: &System, private_bytes: u64) -> Result<()> {
+    match mkdir(system.target, Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) => {}
+        other => other?,
+    }
+    let sized = system.bounded.then(|| bounded(system.options, private_bytes));
+    mount(system.kind, system.target, system.kind, system.flags, sized.as_deref().unwrap_or(system.options))
+}
+
+/// A directory with this mode. Only the sticky ones are changed if they exist: anyone must be able to write there,
+/// whatever the view shows, while the modes of the others are the host's to decide.
+fn directory(path: &CStr, mode: u32) -> Result<()> {
+    match mkdir(path, Mode::from_raw_mode(mode)) {
+        Err(Errno::EXIST) if mode & 0o1000 != 0 => chmod(path, Mode::from_raw_mode(mode)),
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// `options`, with a size.
+fn bounded(options: &CStr, bytes: u64) -> CString {
+    let mut text = Vec::from(options.to_bytes());
+    text.extend_from_slice(b",size=");
+    text.extend_from_slice(decimal(bytes, &mut [0; 20]));
+    // Neither part can hold a NUL byte.
+    CString::new(text).unwrap_or_default()
+}
+
+/// Makes sure that descriptors 0 to 2 are taken, as they are not if the initramfs has no console. No later pipe can then
+/// get one of these numbers, so that a command's streams can be put there without treading on each other.
+fn occupy_standard_streams() -> Result<()> {
+    loop {
+        let null = open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        if null.as_raw_fd() > 2 {
+            return Ok(());
+        }
+        _ = null.into_raw_fd();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_appended_to_the_options() {
+        assert_eq!(&*bounded(c"mode=1777", 1 << 30), c"mode=1777,size=1073741824");
+    }
+
+    #[test]
+    fn the_overlay_lies_on_the_shares_root() {
+        let lower = format!("lowerdir={}/{},", VIEW.to_str().unwrap(), wire::VIEW_ROOT);
+        assert!(OVERLAY.to_str().unwrap().starts_with(&lower));
+    }
+
+    #[test]
+    fn parents_come_before_what_they_hold() {
+        let mut known: Vec<&str> = vec!["/"];
+        let paths = DIRECTORIES.iter().map(|(path, _)| *path).chain(SYSTEMS.iter().map(|system| system.target));
+        for path in paths.map(|path| path.to_str().unwrap()) {
+            let parent = path.rsplit_once('/').unwrap().0;
+            assert!(parent.is_empty() || known.contains(&parent), "{path}");
+            known.push(path);
+        }
+    }
+
+    #[test]
+    fn proofs_name_their_own_device() {
+        for node in NODES {
+            let proof = node.proof.map(|path| path.to_str().unwrap());
+            let expected = format!("/sys/dev/char/{}:{}", node.major, node.minor);
+            assert!(proof.is_none_or(|proof| proof == expected));
+        }
+    }
+}

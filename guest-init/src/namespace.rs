@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command's PID namespace and its first process, which is this program too (pid_namespaces(7), clone3(2)).
+//!
+//! The command is not that first process: signals that it sends itself would not kill it, and no one would reap what it
+//! leaves behind. So the first process makes the command, reaps whatever becomes its child, and reports through a pipe.
+//! When it is killed, the kernel kills everything else in the namespace: it is the handle by which a run is ended.
+//!
+//! It stays outside the command's cgroup, where the memory limit cannot make the kernel pick it.
+
+use crate::{
+    cgroup::Group,
+    exec::{Program, become_command},
+    failure::{Failure, at},
+    sys::{self, Clone, Closing},
+    wire::{self, Decoder, End, Exec, Message, Step},
+};
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs::{Mode, OFlags, fcntl_setfl, open},
+    io::{Errno, read, write},
+    mount::{MountFlags, mount},
+    pipe::{PipeFlags, pipe_with},
+    process::{PidfdGetfdFlags, WaitOptions, WaitStatus, pidfd_getfd, wait, waitpid},
+    stdio::{dup2_stdin, dup2_stdout},
+};
+use serde::{Deserialize, Serialize};
+
+/// What the first process tells init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// The command's process exists; it is not yet the command.
+    Forked,
+    /// It did not become the command.
+    Failed(Step, i32),
+    /// It has ended.
+    Ended(End),
+}
+
+impl Message for Report {
+    const MAX: usize = 32;
+}
+
+/// The number under which the first process holds the descriptor of the command's process.
+const COMMAND_AT: i32 = 1;
+
+/// A running namespace, seen from init.
+#[derive(Debug)]
+pub struct Namespace {
+    pid: rustix::process::Pid,
+    /// Readable when the first process has ended.
+    pub pidfd: OwnedFd,
+    /// Carries [`Report`]s; never blocks.
+    pub reports: OwnedFd,
+    /// At its end when the command's process has replaced its program, or has ended.
+    pub gate: OwnedFd,
+    decoder: Decoder<Report>,
+}
+
+impl Namespace {
+    /// Starts the command on these streams.
+    ///
+    /// # Errors
+    /// [`Step::Fork`] and [`Step::Stream`]; what goes wrong later is reported.
+    pub fn start(exec: &Exec, group: &Group, streams: [OwnedFd; 3]) -> Result<Self, Failure> {
+        let program = Program::new(exec)?;
+        let (reports, report) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Step::Stream))?;
+        let (gate, held) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Step::Stream))?;
+        fcntl_setfl(&reports, OFlags::NONBLOCK).map_err(at(Step::Stream))?;
+        match sys::clone(sys::NEW_MOUNT_AND_PID, None).map_err(at(Step::Fork))? {
+            Clone::Child => First { exec, program, group, streams, report }.serve(),
+            Clone::Parent { pid, pidfd } => {
+                drop(held);
+                Ok(Self { pid, pidfd, reports, gate, decoder: Decoder::default() })
+            }
+        }
+    }
+
+    /// Takes the reports that have arrived.
+    pub fn read_reports(&mut self, mut deliver: impl FnMut(Report)) {
+        let mut bytes = [0; 256];
+        loop {
+            match read(&self.reports, &mut bytes[..]) {
+                Err(Errno::INTR) => {}
+                Ok(0) | Err(_) => return,
+                // What is no report ends the reports: whoever wrote it has broken into the first process, and then the
+                // command's ending is lost.
+                Ok(count) => match self.decoder.push(&bytes[..count], &mut deliver) {
+                    Ok(()) => {}
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    /// A descriptor of the command's process, once it is [`Report::Forked`].
+    pub fn command(&self) -> Option<OwnedFd> {
+        pidfd_getfd(&self.pidfd, COMMAND_AT, PidfdGetfdFlags::empty()).ok()
+    }
+
+    /// How the first process ended, if it has.
+    pub fn ended(&self) -> Option<WaitStatus> {
+        waitpid(Some(self.pid), WaitOptions::NOHANG).ok().flatten().map(|(_, status)| status)
+    }
+
+    /// Kills every process of the namespace.
+    pub fn kill(&self) {
+        const SIGKILL: i32 = 9;
+        // Fails only if it is dead already.
+        _ = sys::send_signal(&self.pidfd, SIGKILL);
+    }
+}
+
+/// The first process.
+struct First<'a> {
+    exec: &'a Exec,
+    program: Program<'a>,
+    group: &'a Group,
+    streams: [OwnedFd; 3],
+    report: OwnedFd,
+}
+
+impl First<'_> {
+    fn serve(self) -> ! {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        // /proc shows the namespace of whoever mounts it.
+        let made = mount(c"proc", c"/proc", c"proc", flags, c"")
+            .map_err(at(Step::MountSystem))
+            .and_then(|()| sys::clone(0, Some(self.group.directory())).map_err(at(Step::Fork)));
+        match made {
+            Ok(Clone::Child) => {
+                let failure = become_command(self.exec, &self.program, &self.streams);
+                fail(&self.report, failure)
+            }
+            Ok(Clone::Parent { pid, pidfd }) => match take_post(&self.report, &pidfd) {
+                Ok(()) => reap(pid),
+                Err(errno) => fail(&self.report, Failure { step: Step::Stream, errno }),
+            },
+            Err(failure) => fail(&self.report, failure),
+        }
+    }
+}
+
+/// Tells init of a failure and ends this process.
+fn fail(report: &OwnedFd, Failure { step, errno }: Failure) -> ! {
+    say(report, Report::Failed(step, errno.raw_os_error()));
+    sys::exit(1)
+}
+
+/// Keeps the report pipe and the command's descriptor, at numbers that are known, and nothing else: whatever of the
+/// command's streams stayed open here would never come to its end. Closing the rest opens the gate, so the report that
+/// the process exists is sent first.
+fn take_post(report: &OwnedFd, pidfd: &OwnedFd) -> rustix::io::Result<()> {
+    dup2_stdin(report)?;
+    dup2_stdout(pidfd)?;
+    say(sys::standard_input(), Report::Forked);
+    sys::close_from(2, Closing::Now)?;
+    // Not before the command exists, which would inherit it. Without it the kernel might choose this process in need,
+    // and the ending of the command would be lost.
+    if let Ok(file) = open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+        _ = write(&file, b"-1000");
+    }
+    Ok(())
+}
+
+/// Reaps until nothing is left.
+fn reap(command: rustix::process::Pid) -> ! {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid == command => {
+                say(sys::standard_input(), Report::Ended(ending(status.as_raw())))
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => sys::exit(0),
+        }
+    }
+}
+
+/// Pipes take a report whole or, if init is gone, not at all.
+fn say(pipe: impl AsFd, report: Report) {
+    if let Ok(frame) = wire::encode(&report) {
+        while write(&pipe, &frame) == Err(Errno::INTR) {}
+    }
+}
+
+/// Reads a wait status of a process that has ended (wait(2)).
+pub fn ending(status: i32) -> End {
+    match status & 0x7f {
+        0 => End::Exited((status >> 8) as u8),
+        signal => End::Signaled(signal as u8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_are_exits_or_signals() {
+        assert_eq!(ending(0), End::Exited(0));
+        assert_eq!(ending(255 << 8), End::Exited(255));
+        assert_eq!(ending(9), End::Signaled(9));
+        assert_eq!(ending(11 | 0x80), End::Signaled(11), "with a core dump");
+    }
+
+    #[test]
+    fn reports_fit_their_limit() {
+        for report in [Report::Forked, Report::Failed(Step::MountVolume(u32::MAX), i32::MIN), Report::Ended(End::Lost)]
+        {
+            let frame = wire::encode(&report).unwrap();
+            assert_eq!(wire::decode::<Report>(&frame[wire::HEADER_LEN..]), Ok(report));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What has become of the command: from making its process to its ending, each told once and in order.
+//!
+//! A machine of states without descriptors. Not for the streams, whose end is a matter of its own ([`crate::drain`]).
+
+use crate::{
+    namespace::Report,
+    wire::{End, Step},
+};
+use rustix::io::Errno;
+
+/// What init learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A report of the namespace's first process.
+    Report(Report),
+    /// The command's process has replaced its program, or has ended. All reports before it have been delivered.
+    GateOpen,
+    /// The namespace's first process has ended, by this signal or by itself. Likewise.
+    NamespaceEnded(Option<i32>),
+}
+
+/// What the host is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// The program runs.
+    Started,
+    /// It could not be run.
+    NotStarted(Step, i32),
+    /// It has ended.
+    Ended(End),
+}
+
+/// Where the command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Progress {
+    /// Its process is being made.
+    #[default]
+    Making,
+    /// Its process exists and prepares itself.
+    Preparing,
+    /// Its program runs.
+    Running,
+    /// It has ended, or never ran.
+    Over,
+}
+
+/// Signals that reboot(2) in a PID namespace kills the first process with: restart, then halt or power off.
+const RESET: [i32; 2] = [1, 2];
+
+impl Progress {
+    /// Takes an event; `tell` gets the news, at most two.
+    pub fn advance(&mut self, event: Event, mut tell: impl FnMut(News)) {
+        let (next, news) = match (*self, event) {
+            (Self::Making, Event::Report(Report::Forked)) => (Self::Preparing, None),
+            (Self::Preparing, Event::GateOpen) => (Self::Running, Some(News::Started)),
+            (Self::Making | Self::Preparing, Event::Report(Report::Failed(step, errno))) => {
+                (Self::Over, Some(News::NotStarted(step, errno)))
+            }
+            // It was so quick that its ending was read before the gate.
+            (Self::Preparing, Event::Report(Report::Ended(end))) => {
+                tell(News::Started);
+                (Self::Over, Some(News::Ended(end)))
+            }
+            (Self::Running, Event::Report(Report::Ended(end))) => (Self::Over, Some(News::Ended(end))),
+            (Self::Running, Event::NamespaceEnded(signal)) => {
+                let reset = signal.is_some_and(|signal| RESET.contains(&signal));
+                (Self::Over, Some(News::Ended(if reset { End::Reset } else { End::Lost })))
+            }
+            (Self::Making | Self::Preparing, Event::NamespaceEnded(_)) => {
+                (Self::Over, Some(News::NotStarted(Step::Fork, Errno::CHILD.raw_os_error())))
+            }
+            (state, _) => (state, None),
+        };
+        *self = next;
+        if let Some(news) = news {
+            tell(news);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Event::{GateOpen, NamespaceEnded};
+
+    const FORKED: Event = Event::Report(Report::Forked);
+    const EXITED: Event = Event::Report(Report::Ended(End::Exited(3)));
+
+    fn told(events: &[Event]) -> Vec<News> {
+        let mut progress = Progress::default();
+        let mut told = vec![];
+        for event in events {
+            progress.advance(*event, |news| told.push(news));
+        }
+        told
+    }
+
+    #[test]
+    fn a_command_starts_and_ends() {
+        let expected = [News::Started, News::Ended(End::Exited(3))];
+        assert_eq!(told(&[FORKED, GateOpen, EXITED, NamespaceEnded(None)]), expected);
+    }
+
+    #[test]
+    fn a_quick_command_has_started_before_it_ended() {
+        let expected = [News::Started, News::Ended(End::Exited(3))];
+        assert_eq!(told(&[FORKED, EXITED, GateOpen, NamespaceEnded(None)]), expected);
+    }
+
+    #[test]
+    fn a_failure_is_not_a_start() {
+        let failed = Event::Report(Report::Failed(Step::Exec, 2));
+        let expected = [News::NotStarted(Step::Exec, 2)];
+        assert_eq!(told(&[FORKED, failed, GateOpen, EXITED, NamespaceEnded(None)]), expected);
+        // The child may be quicker to fail than its parent to report it.
+        assert_eq!(told(&[failed, FORKED, GateOpen, EXITED]), expected);
+    }
+
+    #[test]
+    fn a_namespace_that_ends_early_took_the_command_with_it() {
+        let ended_by = |signal| told(&[FORKED, GateOpen, NamespaceEnded(signal)])[1];
+        assert_eq!(ended_by(Some(1)), News::Ended(End::Reset));
+        assert_eq!(ended_by(Some(2)), News::Ended(End::Reset));
+        assert_eq!(ended_by(Some(9)), News::Ended(End::Lost));
+        assert_eq!(ended_by(None), News::Ended(End::Lost));
+    }
+
+    #[test]
+    fn a_namespace_that_never_came_up_started_nothing() {
+        let expected = [News::NotStarted(Step::Fork, 10)];
+        assert_eq!(told(&[GateOpen, NamespaceEnded(None)]), expected);
+    }
+}

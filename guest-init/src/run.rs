@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One run of a command: start it, carry its streams, tell the host what becomes of it.
+//!
+//! One loop around one poll(2) serves everything; nothing in it blocks. It does not end by itself: when all output has
+//! been relayed, the host knows from the ends of the streams, and kills the machine.
+
+use crate::{
+    cgroup::Group,
+    control::{Control, Error},
+    drain::{Action, Drain},
+    failure::{Failure, at},
+    machine,
+    namespace::Namespace,
+    progress::{Event, News, Progress},
+    relay::Relay,
+    sys::{self, Watch},
+    vsock::Dialling,
+    wire::{Ended, Exec, FromGuest, Step, ToGuest, port},
+};
+use core::convert::Infallible;
+use rustix::{
+    fd::OwnedFd,
+    fs::{Gid, OFlags, Uid, fchown, fcntl_setfl},
+    io::Result as Answer,
+    pipe::{PipeFlags, pipe_with},
+};
+
+/// Does as an [`Exec`] says; returns without an error only if the command could not be started at all.
+///
+/// # Errors
+/// Only those of the control connection; all others the host has been told of.
+pub fn run(control: &mut Control, group: Group, exec: Exec) -> Result<(), Error> {
+    // Dialled first and awaited last: the host's answers arrive while the machine is being set up.
+    let streams = Dial::begin();
+    if let Err(failure) = machine::personalize(&exec).and_then(|()| group.limit_memory(exec.memory_max)) {
+        return control.fail(failure);
+    }
+    control.send(FromGuest::Ready)?;
+    match start(&exec, &group, streams) {
+        Ok((namespace, relays)) => {
+            drop(exec);
+            Run { group, namespace, relays, progress: Progress::default(), drain: Drain::default(), command: None }
+                .watch(control)
+                .map(|never| match never {})
+        }
+        Err(Failure { step, errno }) => control.send(FromGuest::NotStarted { step, errno: errno.raw_os_error() }),
+    }
+}
+
+fn start(exec: &Exec, group: &Group, streams: Answer<Dial>) -> Result<(Namespace, [Relay; 3]), Failure> {
+    let (relays, ends) = streams.and_then(|dial| dial.complete(exec)).map_err(at(Step::Stream))?;
+    Ok((Namespace::start(exec, group, ends)?, relays))
+}
+
+/// The connections of standard input, output and error.
+struct Dial([Dialling; 3]);
+
+impl Dial {
+    fn begin() -> Answer<Self> {
+        Ok(Self([Dialling::begin(port::STDIN)?, Dialling::begin(port::STDOUT)?, Dialling::begin(port::STDERR)?]))
+    }
+
+    /// The relays, and the command's ends of their pipes.
+    fn complete(self, exec: &Exec) -> Answer<([Relay; 3], [OwnedFd; 3])> {
+        let Self([input, output, error]) = self;
+        let (read_input, write_input) = pipe(exec)?;
+        let (read_output, write_output) = pipe(exec)?;
+        let (read_error, write_error) = pipe(exec)?;
+        for ours in [&write_input, &read_output, &read_error] {
+            fcntl_setfl(ours, OFlags::NONBLOCK)?;
+        }
+        let relays = [
+            Relay::inward(input.complete()?, write_input),
+            Relay::outward(read_output, output.complete()?),
+            Relay::outward(read_error, error.complete()?),
+        ];
+        Ok((relays, [read_input, write_output, write_error]))
+    }
+}
+
+/// A pipe that belongs to the command's user, who may open it again as `/dev/stdout`.
+fn pipe(exec: &Exec) -> Answer<(OwnedFd, OwnedFd)> {
+    let ends = pipe_with(PipeFlags::CLOEXEC)?;
+    if exec.uid != 0 {
+        fchown(&ends.0, Some(Uid::from_raw_unchecked(exec.uid)), Some(Gid::from_raw_unchecked(exec.gid)))?;
+    }
+    Ok(ends)
+}
+
+/// A command on its way.
+struct Run {
+    group: Group,
+    namespace: Namespace,
+    relays: [Relay; 3],
+    progress: Progress,
+    drain: Drain,
+    /// The command's process, while it may be sent signals.
+    command: Option<OwnedFd>,
+}
+
+impl Run {
+    fn watch(mut self, control: &mut Control) -> Result<Infallible, Error> {
+        loop {
+            // Standard input does not count: what the command has not read, no one will.
+            let incomplete = self.relays[1..].iter().any(Relay::incomplete);
+            match self.drain.next(sys::monotonic_ms(), incomplete) {
+                Action::Kill => self.namespace.kill(),
+                Action::Wait(timeout) => self.turn(control, timeout)?,
+            }
+        }
+    }
+
+    fn turn(&mut self, control: &mut Control, timeout: Option<u64>) -> Result<(), Error> {
+        let mut watches = [Watch::NOTHING; 10];
+        watches[0] = control.watch();
+        watches[1..4].copy_from_slice(&self.milestones());
+        for (slots, relay) in watches[4..].chunks_exact_mut(2).zip(&self.relays) {
+            slots.copy_from_slice(&relay.watches());
+        }
+        let Ok(()) = sys::poll(&mut watches, timeout) else { return Err(Error::Closed) };
+        let [host, report, gate, namespace, streams @ ..] = watches;
+        for (slots, relay) in streams.as_chunks().0.iter().zip(&mut self.relays) {
+            relay.serve(*slots);
+        }
+        if report.seen | gate.seen | namespace.seen != 0 {
+            self.learn(control, gate.seen != 0, namespace.seen != 0)?;
+        }
+        control.serve(host.seen)?;
+        self.obey(control)
+    }
+
+    /// What the next news of the command can come from.
+    fn milestones(&self) -> [Watch; 3] {
+        let starting = matches!(self.progress, Progress::Making | Progress::Preparing);
+        let gate = if starting { Watch::new(&self.namespace.gate, Watch::IN) } else { Watch::NOTHING };
+        if self.progress == Progress::Over {
+            return [Watch::NOTHING; 3];
+        }
+        [Watch::new(&self.namespace.reports, Watch::IN), gate, Watch::new(&self.namespace.pidfd, Watch::IN)]
+    }
+
+    /// Reports come first: whatever opened the gate or ended the namespace has reported before it did.
+    fn learn(&mut self, control: &mut Control, gate: bool, ended: bool) -> Result<(), Error> {
+        let Self { namespace, progress, .. } = self;
+        let mut news = [None; 4];
+        let mut slots = news.iter_mut();
+        let mut tell = |item| {
+            if let Some(slot) = slots.next() {
+                *slot = Some(item);
+            }
+        };
+        namespace.read_reports(|report| progress.advance(Event::Report(report), &mut tell));
+        if gate {
+            progress.advance(Event::GateOpen, &mut tell);
+        }
+        if ended && let Some(status) = namespace.ended() {
+            progress.advance(Event::NamespaceEnded(status.terminating_signal()), &mut tell);
+        }
+        news.into_iter().flatten().try_for_each(|item| self.announce(control, item))
+    }
+
+    fn announce(&mut self, control: &mut Control, news: News) -> Result<(), Error> {
+        match news {
+            News::Started => {
+                self.command = self.namespace.command();
+                control.send(FromGuest::Started)
+            }
+            News::NotStarted(step, errno) => {
+                self.drain.begin(sys::monotonic_ms());
+                control.send(FromGuest::NotStarted { step, errno })
+            }
+            News::Ended(end) => {
+                self.command = None;
+                self.drain.begin(sys::monotonic_ms());
+                let (usage, oom_kills) = (self.group.usage(), self.group.oom_kills());
+                control.send(FromGuest::Ended(Ended { end, usage, oom_kills }))
+            }
+        }
+    }
+
+    fn obey(&mut self, control: &mut Control) -> Result<(), Error> {
+        while let Some(message) = control.arrived() {
+            match message {
+                ToGuest::Ping => control.send(FromGuest::Pong)?,
+                ToGuest::Signal(signal) => {
+                    if let Some(command) = &self.command {
+                        // Fails if the command has just ended, or if there is no such signal: nothing to do for either.
+                        _ = sys::send_signal(command, signal);
+                    }
+                }
+                ToGuest::Mount(_) | ToGuest::Exec(_) => control.fail(Failure::PROTOCOL)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+//! System calls that rustix does not offer, made safe.
+//!
+//! Every unsafe block of PID 1 that is not its start file is here. Not for calls rustix has, nor for sequences of calls.
+//! Numbers and structures are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`, `include/uapi/linux`).
+#![expect(unsafe_code, reason = "raw system calls")]
+
+use alloc::vec::Vec;
+use core::{
+    arch::asm,
+    ffi::{CStr, c_char},
+    marker::PhantomData,
+};
+use rustix::{
+    fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    io::{Errno, Result},
+    process::Pid,
+};
+
+mod number {
+    pub(super) const POLL: usize = 7;
+    pub(super) const RT_SIGPROCMASK: usize = 14;
+    pub(super) const IOCTL: usize = 16;
+    pub(super) const CONNECT: usize = 42;
+    pub(super) const SETSOCKOPT: usize = 54;
+    pub(super) const EXECVE: usize = 59;
+    pub(super) const CLOCK_GETTIME: usize = 228;
+    pub(super) const EXIT_GROUP: usize = 231;
+    pub(super) const UNSHARE: usize = 272;
+    pub(super) const PRLIMIT64: usize = 302;
+    pub(super) const PIDFD_SEND_SIGNAL: usize = 424;
+    pub(super) const CLONE3: usize = 435;
+    pub(super) const CLOSE_RANGE: usize = 436;
+}
+
+/// # Safety
+/// As the call itself: its arguments must be what the kernel will take them for.
+unsafe fn call<const N: usize>(number: usize, arguments: [usize; N]) -> Result<usize> {
+    let mut a = [0; 6];
+    a[..N].copy_from_slice(&arguments);
+    let value: isize;
+    // SAFETY: the registers are those of the kernel's calling convention; the caller answers for their content.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => value,
+            in("rdi") a[0], in("rsi") a[1], in("rdx") a[2], in("r10") a[3], in("r8") a[4], in("r9") a[5],
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    match value {
+        -4095..=-1 => Err(Errno::from_raw_os_error(-value as i32)),
+        _ => Ok(value as usize),
+    }
+}
+
+/// Takes a reference, so that an owned descriptor stays open until its caller returns.
+fn raw(fd: &impl AsFd) -> usize {
+    fd.as_fd().as_raw_fd() as usize
+}
+
+/// Lists of string pointers as execve(2) wants them, into bytes that it borrows.
+#[derive(Debug)]
+pub struct Strings<'a> {
+    pointers: Vec<*const c_char>,
+    bytes: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Strings<'a> {
+    /// Cuts the first `count` NUL-terminated strings off `bytes`: the list, and the bytes behind it.
+    pub fn cut(mut bytes: &'a [u8], count: usize) -> Option<(Self, &'a [u8])> {
+        // A string takes a byte at least, so a hostile count cannot reserve more than eight times what was sent.
+        if count > bytes.len() {
+            return None;
+        }
+        let mut pointers = Vec::with_capacity(count + 1);
+        for _ in 0..count {
+            let string = CStr::from_bytes_until_nul(bytes).ok()?;
+            pointers.push(string.as_ptr());
+            bytes = &bytes[string.count_bytes() + 1..];
+        }
+        pointers.push(core::ptr::null());
+        Some((Self { pointers, bytes: PhantomData }, bytes))
+    }
+
+    /// The list that a shell needs to run the script `path` with this list's arguments, as execvp(3) does.
+    pub fn for_shell<'b>(&'b self, shell: &'b CStr, path: &'b CStr) -> Strings<'b> {
+        let mut pointers = Vec::with_capacity(self.pointers.len() + 1);
+        pointers.extend([shell.as_ptr(), path.as_ptr()]);
+        pointers.extend_from_slice(self.pointers.get(1..).unwrap_or(&[core::ptr::null()]));
+        Strings { pointers, bytes: PhantomData }
+    }
+}
+
+/// Replaces the program; returns only if that failed (execve(2)).
+pub fn execve(path: &CStr, arguments: &Strings<'_>, environment: &Strings<'_>) -> Errno {
+    let lists = [path.as_ptr() as usize, arguments.pointers.as_ptr() as usize, environment.pointers.as_ptr() as usize];
+    // SAFETY: the path and, by construction of `Strings`, every string end in NUL and every list in a null pointer.
+    match unsafe { call(number::EXECVE, lists) } {
+        Err(errno) => errno,
+        Ok(_) => Errno::INVAL,
+    }
+}
+
+/// Which of the two processes returned from [`clone`].
+#[derive(Debug)]
+pub enum Clone {
+    /// The new one.
+    Child,
+    /// The old one, which has this child now.
+    Parent {
+        /// Its number in the namespace of the caller.
+        pid: Pid,
+        /// Its descriptor, closed on exec.
+        pidfd: OwnedFd,
+    },
+}
+
+/// `CLONE_NEWNS | CLONE_NEWPID`.
+pub const NEW_MOUNT_AND_PID: u64 = 0x0002_0000 | 0x2000_0000;
+
+/// Makes a process with a copy of all memory, in the cgroup if one is given (clone3(2)). Every process of this program
+/// has one thread, so nothing can be copied half-way through a change.
+pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone> {
+    const PIDFD: u64 = 0x1000;
+    const INTO_CGROUP: u64 = 0x2_0000_0000;
+    const SIGCHLD: u64 = 17;
+    let mut pidfd: RawFd = -1;
+    let flags = namespaces | PIDFD | if cgroup.is_some() { INTO_CGROUP } else { 0 };
+    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+    // set_tid_size, cgroup.
+    let group = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
+    let arguments: [u64; 11] = [flags, &raw mut pidfd as u64, 0, 0, SIGCHLD, 0, 0, 0, 0, 0, group];
+    // SAFETY: the structure has the size given; without CLONE_VM the child runs on a copy of this stack.
+    let child = unsafe { call(number::CLONE3, [arguments.as_ptr() as usize, size_of_val(&arguments)]) }?;
+    match Pid::from_raw(child as i32) {
+        None => Ok(Clone::Child),
+        // SAFETY: the kernel has just made this descriptor, for us alone.
+        Some(pid) => Ok(Clone::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+    }
+}
+
+/// Ends this process (exit_group(2)).
+pub fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: takes a number and does not return.
+        _ = unsafe { call(number::EXIT_GROUP, [status as usize]) };
+    }
+}
+
+/// Gives this process a cgroup namespace whose root is its cgroup (unshare(2)).
+pub fn unshare_cgroup() -> Result<()> {
+    const NEWCGROUP: usize = 0x0200_0000;
+    // SAFETY: takes flags only; a cgroup namespace changes nothing about memory or descriptors.
+    unsafe { call(number::UNSHARE, [NEWCGROUP]) }.map(drop)
+}
+
+/// Lets every signal through (rt_sigprocmask(2)).
+pub fn unblock_signals() -> Result<()> {
+    const SIG_SETMASK: usize = 2;
+    let none = 0u64;
+    // SAFETY: the kernel reads eight bytes, which is what the set has.
+    unsafe { call(number::RT_SIGPROCMASK, [SIG_SETMASK, &raw const none as usize, 0, size_of_val(&none)]) }.map(drop)
+}
+
+/// Sends a signal of any number to the process (pidfd_send_signal(2)).
+pub fn send_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
+    // SAFETY: takes numbers; a null siginfo means "as kill(2)".
+    unsafe { call(number::PIDFD_SEND_SIGNAL, [raw(&pidfd), signal as usize, 0, 0]) }.map(drop)
+}
+
+/// Sets a resource limit of this process (prlimit(2)).
+pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = [soft, hard];
+    // SAFETY: the kernel reads a struct rlimit64, two 64-bit words; the old limit is not asked for.
+    unsafe { call(number::PRLIMIT64, [0, resource as usize, limit.as_ptr() as usize, 0]) }.map(drop)
+}
+
+/// Descriptor 0, whatever it is.
+pub fn standard_input() -> BorrowedFd<'static> {
+    // SAFETY: the namespace's first process, the only caller, has put it there and never closes it.
+    unsafe { rustix::stdio::stdin() }
+}
+
+/// What becomes of the descriptors of [`close_from`].
+#[derive(Debug, Clone, Copy)]
+pub enum Closing {
+    /// They are closed.
+    Now,
+    /// They are closed when the program is replaced.
+    OnExec,
+}
+
+/// Closes every descriptor from `first` on (close_range(2)). Whoever owns one of them must never use it again: both
+/// callers are processes that end, or become another program, without returning to their owners.
+pub fn close_from(first: u32, when: Closing) -> Result<()> {
+    let flags = match when {
+        Closing::Now => 0,
+        Closing::OnExec => 4,
+    };
+    // SAFETY: takes numbers; see above for the owners.
+    unsafe { call(number::CLOSE_RANGE, [first as usize, u32::MAX as usize, flags]) }.map(drop)
+}
+
+/// Milliseconds of `CLOCK_MONOTONIC` (clock_gettime(2)).
+pub fn monotonic_ms() -> u64 {
+    const MONOTONIC: usize = 1;
+    let mut time = [0u64; 2];
+    // SAFETY: the kernel writes a struct timespec, two 64-bit words.
+    match unsafe { call(number::CLOCK_GETTIME, [MONOTONIC, time.as_mut_ptr() as usize]) } {
+        Ok(_) => time[0] * 1000 + time[1] / 1_000_000,
+        Err(_) => 0,
+    }
+}
+
+/// One entry of [`poll`]: struct pollfd.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
+    fd: RawFd,
+    events: u16,
+    /// What has happened.
+    pub seen: u16,
+}
+
+impl Watch {
+    /// There is something to read.
+    pub const IN: u16 = 0x1;
+    /// There is room to write.
+    pub const OUT: u16 = 0x4;
+    /// An error; always watched for.
+    pub const ERR: u16 = 0x8;
+    /// The other end is gone; always watched for.
+    pub const HUP: u16 = 0x10;
+    /// The peer of a socket sends no more.
+    pub const RDHUP: u16 = 0x2000;
+    /// An entry that the kernel skips.
+    pub const NOTHING: Self = Self { fd: -1, events: 0, seen: 0 };
+
+    /// Watches `fd` for `events`. The entry does not borrow: polling a number that names nothing is an answer (POLLNVAL),
+    /// not a hazard.
+    pub fn new(fd: impl AsFd, events: u16) -> Self {
+        Self { fd: fd.as_fd().as_raw_fd(), events, seen: 0 }
+    }
+}
+
+/// Waits until something happens or the time is over (poll(2)).
+pub fn poll(watches: &mut [Watch], timeout_ms: Option<u64>) -> Result<()> {
+    let timeout = timeout_ms.map_or(-1, |ms| i32::try_from(ms).unwrap_or(i32::MAX));
+    // SAFETY: `Watch` is struct pollfd, and the slice has as many as its length says.
+    match unsafe { call(number::POLL, [watches.as_mut_ptr() as usize, watches.len(), timeout as usize]) } {
+        Ok(_) => Ok(()),
+        Err(Errno::INTR) => {
+            watches.iter_mut().for_each(|watch| watch.seen = 0);
+            Ok(())
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Connects a vsock socket (vsock(7)).
+pub fn connect_vsock(socket: impl AsFd, cid: u32, port: u32) -> Result<()> {
+    const AF_VSOCK: u32 = 40;
+    // struct sockaddr_vm: family and reserved, port, cid, flags and zeroes.
+    let address: [u32; 4] = [AF_VSOCK, port, cid, 0];
+    // SAFETY: the address has the size given.
+    unsafe { call(number::CONNECT, [raw(&socket), address.as_ptr() as usize, size_of_val(&address)]) }.map(drop)
+}
+
+/// Sets how long connecting a vsock socket may take (`SO_VM_SOCKETS_CONNECT_TIMEOUT`).
+pub fn set_vsock_patience(socket: impl AsFd, seconds: u64) -> Result<()> {
+    const AF_VSOCK: usize = 40;
+    const CONNECT_TIMEOUT: usize = 8;
+    let time = [seconds, 0];
+    let arguments = [raw(&socket), AF_VSOCK, CONNECT_TIMEOUT, time.as_ptr() as usize, size_of_val(&time)];
+    // SAFETY: the option takes a 64-bit struct timeval, two words, of the size given.
+    unsafe { call(number::SETSOCKOPT, arguments) }.map(drop)
+}
+
+/// Gives the kernel's generator bytes and credits all of their bits (`RNDADDENTROPY`, random(4)).
+pub fn add_entropy(random: impl AsFd, bytes: &[u8; 32]) -> Result<()> {
+    const RNDADDENTROPY: usize = 0x4008_5203;
+    // struct rand_pool_info: bits to credit, length of the bytes, the bytes.
+    let mut pool = [0u8; 40];
+    pool[..4].copy_from_slice(&256u32.to_ne_bytes());
+    pool[4..8].copy_from_slice(&32u32.to_ne_bytes());
+    pool[8..].copy_from_slice(bytes);
+    // SAFETY: the structure is as long as its second word says.
+    unsafe { call(number::IOCTL, [raw(&random), RNDADDENTROPY, pool.as_ptr() as usize]) }.map(drop)
+}
+
+/// Makes the kernel's generator take what it was given into use at once (`RNDRESEEDCRNG`, random(4)).
+pub fn reseed(random: impl AsFd) -> Result<()> {
+    const RNDRESEEDCRNG: usize = 0x5207;
+    // SAFETY: takes no argument.
+    unsafe { call(number::IOCTL, [raw(&random), RNDRESEEDCRNG, 0]) }.map(drop)
+}
+
+/// Brings the loopback interface up, through any Internet socket (netdevice(7)).
+pub fn raise_loopback(socket: impl AsFd) -> Result<()> {
+    const SIOCSIFFLAGS: usize = 0x8914;
+    const IFF_UP: u8 = 1;
+    // struct ifreq: a name of 16 bytes, then here the flags as a 16-bit word.
+    let mut request = [0u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    request[16] = IFF_UP;
+    // SAFETY: the structure is a struct ifreq in size and content.
+    unsafe { call(number::IOCTL, [raw(&socket), SIOCSIFFLAGS, request.as_ptr() as usize]) }.map(drop)
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One stored image, and the check every use of it begins with. Finding one is [`crate::Store`]'s work.
+
+use crate::{Kind, Manifest, cpio, digest, elf};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+
+/// Why an image cannot be used. Each of these is mended by building it again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is not there or not readable.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// The image.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Reading failed half-way.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The image.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Cut short, or something was added.
+    #[error("{} has {found} bytes instead of {expected}; run `{remedy}`", path.display())]
+    Size {
+        /// The image.
+        path: PathBuf,
+        /// What its manifest says.
+        expected: u64,
+        /// What is there.
+        found: u64,
+        /// How to mend it.
+        remedy: &'static str,
+    },
+    /// Not a kernel for this machine.
+    #[error("{} is not a kernel this machine can boot; run `{remedy}`", path.display())]
+    Kernel {
+        /// The image.
+        path: PathBuf,
+        /// How to mend it.
+        remedy: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: elf::Error,
+    },
+    /// Not an archive.
+    #[error("{} is not an uncompressed newc archive; run `{remedy}`", path.display())]
+    Archive {
+        /// The image.
+        path: PathBuf,
+        /// How to mend it.
+        remedy: &'static str,
+    },
+    /// Right in size and shape, and yet not what was built.
+    #[error("{} is damaged: its digest is not the one in its manifest; run `{remedy}`", path.display())]
+    Digest {
+        /// The image.
+        path: PathBuf,
+        /// How to mend it.
+        remedy: &'static str,
+    },
+}
+
+/// A kernel or an initramfs in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    path: PathBuf,
+    manifest: Manifest,
+}
+
+impl Image {
+    pub(crate) const fn new(path: PathBuf, manifest: Manifest) -> Self {
+        Self { path, manifest }
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it says of itself.
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What it is.
+    pub const fn kind(&self) -> Kind {
+        self.manifest.kind()
+    }
+
+    /// Opens it for reading from its first byte, after having checked all of it.
+    ///
+    /// What was checked is what the returned file reads, even if the path is replaced meanwhile.
+    pub fn open(&self) -> Result<File, Error> {
+        let mut file = File::open(&self.path).map_err(|source| Error::Open { path: self.path.clone(), source })?;
+        let unread = |source| Error::Read { path: self.path.clone(), source };
+        let found = file.metadata().map_err(unread)?.len();
+        if found != self.manifest.size {
+            let (path, remedy) = (self.path.clone(), self.kind().remedy());
+            return Err(Error::Size { path, expected: self.manifest.size, found, remedy });
+        }
+        self.check_shape(&mut file)?;
+        file.rewind().map_err(unread)?;
+        if digest::of_reader(&file).map_err(unread)? != self.manifest.sha256 {
+            return Err(Error::Digest { path: self.path.clone(), remedy: self.kind().remedy() });
+        }
+        file.rewind().map_err(unread)?;
+        Ok(file)
+    }
+
+    /// The checks that can say more than "damaged".
+    fn check_shape(&self, file: &mut File) -> Result<(), Error> {
+        let (path, remedy) = (self.path.clone(), self.kind().remedy());
+        match self.kind() {
+            Kind::Kernel(_) => elf::check_kernel(file).map_err(|source| Error::Kernel { path, remedy, source }),
+            Kind::Initramfs => {
+                let mut magic = Vec::new();
+                let begin = file.take(cpio::MAGIC.len() as u64).read_to_end(&mut magic);
+                begin.map_err(|source| Error::Read { path: self.path.clone(), source })?;
+                if magic == cpio::MAGIC { Ok(()) } else { Err(Error::Archive { path, remedy }) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use super::*;
+use crate::{Flavour, Origin};
+use std::fs;
+use tempfile::TempDir;
+
+fn stored(directory: &TempDir, kind: Kind, bytes: &[u8]) -> Image {
+    let origin = match kind {
+        Kind::Kernel(flavour) => Origin::Kernel {
+            flavour,
+            version: "6.12.0".to_owned(),
+            source: "tests".to_owned(),
+            config_sha256: String::new(),
+            compiler: String::new(),
+        },
+        Kind::Initramfs => Origin::Initramfs { protocol: 1, init_sha256: String::new() },
+    };
+    let path = directory.path().join(kind.file_name());
+    fs::write(&path, bytes).unwrap();
+    let manifest = Manifest { sha256: digest::of_bytes(bytes), size: bytes.len() as u64, created: 0, origin };
+    Image::new(path, manifest)
+}
+
+const KERNEL: Kind = Kind::Kernel(Flavour::Base);
+
+#[test]
+fn whole_images_open_at_their_first_byte() {
+    let directory = TempDir::new().unwrap();
+    let archive = cpio::pack(&[]).unwrap();
+
+    for (kind, bytes) in [(KERNEL, elf::tests::kernel()), (Kind::Initramfs, archive)] {
+        let mut read = Vec::new();
+        stored(&directory, kind, &bytes).open().unwrap().read_to_end(&mut read).unwrap();
+        assert_eq!(read, bytes);
+    }
+}
+
+#[test]
+fn truncated_image_is_refused_with_both_sizes() {
+    let directory = TempDir::new().unwrap();
+    let image = stored(&directory, KERNEL, &elf::tests::kernel());
+    let whole = image.manifest().size;
+    File::options().write(true).open(image.path()).unwrap().set_len(whole - 1).unwrap();
+
+    let Err(Error::Size { expected, found, .. }) = image.open() else { panic!("a truncated image was opened") };
+
+    assert_eq!((expected, found), (whole, whole - 1));
+}
+
+#[test]
+fn one_flipped_bit_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let image = stored(&directory, KERNEL, &elf::tests::kernel());
+    let mut bytes = fs::read(image.path()).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(image.path(), bytes).unwrap();
+
+    assert!(matches!(image.open(), Err(Error::Digest { .. })));
+}
+
+#[test]
+fn kernel_for_another_processor_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let mut bytes = elf::tests::kernel();
+    bytes[18] = 183;
+    let image = stored(&directory, KERNEL, &bytes);
+
+    assert!(matches!(image.open(), Err(Error::Kernel { source: elf::Error::Machine(183), .. })));
+}
+
+#[test]
+fn initramfs_that_is_no_archive_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let image = stored(&directory, Kind::Initramfs, b"\x1f\x8b compressed");
+
+    assert!(matches!(image.open(), Err(Error::Archive { .. })));
+}
+
+#[test]
+fn missing_file_is_named() {
+    let directory = TempDir::new().unwrap();
+    let image = stored(&directory, KERNEL, &elf::tests::kernel());
+    fs::remove_file(image.path()).unwrap();
+
+    let error = image.open().unwrap_err();
+
+    assert!(error.to_string().contains("vmlinux"), "{error}");
+}

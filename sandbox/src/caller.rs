@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The process that called us, as far as a run takes after it: its directory, environment, user and limits.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rustix::process::{Resource, getgid, getgroups, getrlimit, getuid, umask};
+use uzers::os::unix::UserExt;
+
+use crate::spec::{Process, User};
+
+/// Variables a command gets without being asked for. The rest of the environment may hold secrets and does not pass
+/// unless named with `-e`.
+const PASSED: [&str; 19] = [
+    // who and where
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TZ", // how to talk to people
+    "TERM",
+    "COLORTERM",
+    "NO_COLOR",
+    "LANG",
+    "LANGUAGE", // where tools of the home directory live
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "RUSTUP_TOOLCHAIN",
+    "PYENV_ROOT",
+    "PYENV_VERSION",
+    "NVM_DIR",
+    "GOPATH",
+    "GOROOT",
+];
+
+/// Families of variables that pass too: locale settings.
+const PASSED_PREFIX: &str = "LC_";
+
+/// Limits that change what a command can do; the others are about a machine that is not its own.
+const LIMITS: [(u32, Resource); 4] =
+    [(1, Resource::Fsize), (3, Resource::Stack), (4, Resource::Core), (7, Resource::Nofile)];
+
+/// Most descriptors a process of the guest may have (Linux's default `fs.nr_open`); a higher limit cannot be set.
+const NOFILE_MAX: u64 = 1 << 20;
+
+/// The calling process.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Its working directory.
+    pub directory: PathBuf,
+    /// Its environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Its user.
+    pub user: User,
+    /// Its limits.
+    pub process: Process,
+}
+
+impl Caller {
+    /// Looks at this process. To be called before any thread is started: the mask can only be read by setting it.
+    ///
+    /// # Errors
+    /// If the working directory does not exist any more.
+    pub fn look() -> io::Result<Self> {
+        let mask = umask(rustix::fs::Mode::empty());
+        umask(mask);
+        let rlimits = LIMITS.map(|(number, resource)| {
+            let limit = getrlimit(resource);
+            let most = if number == 7 { NOFILE_MAX } else { u64::MAX };
+            let value = |limit: Option<u64>| limit.unwrap_or(u64::MAX).min(most);
+            (number, value(limit.current), value(limit.maximum))
+        });
+        Ok(Self {
+            directory: env::current_dir()?,
+            environment: env::vars_os().collect(),
+            user: User {
+                uid: getuid().as_raw(),
+                gid: getgid().as_raw(),
+                groups: getgroups()?.into_iter().map(rustix::process::Gid::as_raw).collect(),
+            },
+            process: Process { umask: mask.bits(), rlimits: rlimits.to_vec() },
+        })
+    }
+
+    /// A variable's value.
+    #[must_use]
+    pub fn variable(&self, name: &OsStr) -> Option<&OsString> {
+        self.environment.iter().find(|(own, _)| own == name).map(|(_, value)| value)
+    }
+
+    /// The part of the environment that passes without being asked for.
+    #[must_use]
+    pub fn passed(&self) -> Vec<(OsString, OsString)> {
+        let passes = |name: &OsStr| {
+            PASSED.iter().any(|passed| name == *passed) || name.as_bytes().starts_with(PASSED_PREFIX.as_bytes())
+        };
+        self.environment.iter().filter(|(name, _)| passes(name)).cloned().collect()
+    }
+}
+
+/// A user named with `-u`, and what its environment says of it.
+#[derive(Debug)]
+pub struct Account {
+    /// The user.
+    pub user: User,
+    /// Name, if it has one.
+    pub name: Option<OsString>,
+    /// Home directory, if it has one.
+    pub home: Option<PathBuf>,
+}
+
+/// Looks up `USER[:GROUP]`, by name or number. Without a group a known user has its own ones, an unknown number
+/// only the group of the same number.
+///
+/// # Errors
+/// Which name is unknown.
+pub fn account(text: &str) -> Result<Account, String> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let known = match user.parse() {
+        Ok(uid) => uzers::get_user_by_uid(uid).ok_or(uid),
+        Err(_) => Ok(uzers::get_user_by_name(user).ok_or_else(|| format!("there is no user {user:?} on this host"))?),
+    };
+    let gid = group.map(group_id).transpose()?;
+    Ok(match known {
+        Ok(known) => {
+            let own = || known.groups().unwrap_or_default().iter().map(uzers::Group::gid).collect();
+            Account {
+                user: User {
+                    uid: known.uid(),
+                    gid: gid.unwrap_or(known.primary_group_id()),
+                    groups: gid.map_or_else(own, |_| Vec::new()),
+                },
+                name: Some(known.name().to_owned()),
+                home: Some(known.home_dir().to_owned()),
+            }
+        }
+        Err(uid) => Account { user: User { uid, gid: gid.unwrap_or(uid), groups: Vec::new() }, name: None, home: None },
+    })
+}
+
+fn group_id(text: &str) -> Result<u32, String> {
+    if let Ok(gid) = text.parse() {
+        return Ok(gid);
+    }
+    let group = uzers::get_group_by_name(text).ok_or_else(|| format!("there is no group {text:?} on this host"))?;
+    Ok(group.gid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_pass() {
+        let caller = Caller {
+            directory: "/".into(),
+            environment: [("PATH", "/bin"), ("AWS_SECRET_ACCESS_KEY", "x"), ("LC_ALL", "C"), ("PATHS", "y")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .to_vec(),
+            user: User { uid: 0, gid: 0, groups: vec![] },
+            process: Process { umask: 0, rlimits: vec![] },
+        };
+        let names: Vec<OsString> = caller.passed().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["PATH", "LC_ALL"]);
+    }
+
+    #[test]
+    fn accounts_are_found_by_name_and_number() {
+        let root = account("root").expect("root exists");
+        assert_eq!((root.user.uid, root.home), (0, Some("/root".into())));
+        let stranger = account("54321").expect("any number will do");
+        assert_eq!((stranger.user.uid, stranger.user.gid, stranger.name), (54321, 54321, None));
+        assert_eq!(account("0:54321").expect("group by number").user.gid, 54321);
+        assert!(account("no-such-user").expect_err("unknown").contains("no-such-user"));
+        assert!(account("root:no-such-group").is_err());
+    }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What can be typed, and what it means. The help texts and man pages come from here.
+
+mod parse;
+pub mod run;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// What `sandbox` itself exits with when it cannot do what it was asked to, as `docker run` and `timeout` do.
+const FAILURE: u8 = 125;
+
+/// Runs commands in microVMs of their own.
+#[derive(Debug, Parser)]
+#[command(name = "sandbox", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sandbox run -- python3 -c 'print(6*7)'     a program of the host, in a virtual machine
+  sandbox run --explain -- make              what it would see, without running it
+  sandbox doctor                             what this machine can do, and what to do about the rest";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a command in a virtual machine of its own
+    Run(Box<run::Arguments>),
+    /// Say what this machine can do, and what to do about the rest
+    Doctor,
+    /// Write the man pages to a directory
+    #[command(hide = true)]
+    Man {
+        /// Where to write them
+        directory: PathBuf,
+    },
+    /// Serve a view of the host's files over an inherited connection
+    #[command(hide = true)]
+    FsWorker,
+}
+
+/// Says something of our own, on standard error. Nothing is left to tell about one that cannot be written.
+pub(crate) fn tell(text: fmt::Arguments<'_>) {
+    drop(writeln!(io::stderr(), "{text}"));
+}
+
+/// Prints what clap has to say: help and version are what was asked for, anything else is a refusal.
+#[must_use]
+pub fn refuse(error: &clap::Error) -> ExitCode {
+    // Nothing is left to tell about a terminal that cannot be written.
+    drop(error.print());
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(FAILURE),
+    }
+}
+
+/// Writes one man page for each verb a user can type.
+#[must_use]
+pub fn man(directory: &Path) -> ExitCode {
+    match clap_mangen::generate_to(Cli::command(), directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(format_args!("sandbox: cannot write man pages to {}: {error}", directory.display()));
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_end_at_the_command() {
+        let cli = Cli::try_parse_from(["sandbox", "run", "-m", "2G", "ls", "-l", "--timeout"]).expect("parses");
+        let Verb::Run(arguments) = cli.verb else { panic!("not run") };
+        assert_eq!(arguments.command, ["ls", "-l", "--timeout"]);
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused() {
+        assert!(Cli::try_parse_from(["sandbox", "run", "--bogus", "ls"]).is_err());
+        assert!(Cli::try_parse_from(["sandbox", "run"]).is_err());
+    }
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `sandbox run`: from what was typed to a [`Spec`], and from an [`Outcome`] to what the user sees.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+
+use super::{parse, tell};
+use crate::caller::{self, Caller};
+use crate::engine::{self, Isolation};
+use crate::report::Report;
+use crate::run::{Outcome, Streams};
+use crate::spec::{Choice, MEMORY_DEFAULT, Sight, Spec, Volume};
+use crate::view::View;
+use crate::{Cause, Signals, Stages};
+
+/// Run a command in a virtual machine of its own
+///
+/// The command sees the host's system directories and the current directory at the same paths; what it writes there
+/// dies with the machine. Its output is passed on as it comes, and its exit status becomes ours. It has no network.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Arguments {
+    /// Show a file or directory of the host at another path, writable unless :ro
+    #[arg(short, long = "volume", value_name = "SRC:DST[:ro]", value_parser = volume_parser())]
+    volumes: Vec<Volume>,
+    /// Start in this directory of the guest instead of the current one
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+    /// Set a variable, or pass the caller's
+    #[arg(short, long = "env", value_name = "K[=V]")]
+    environment: Vec<OsString>,
+    /// Run as this user (and group) instead of the caller
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Memory of the guest
+    #[arg(short, long, value_name = "SIZE", value_parser = parse::size, default_value = "1G")]
+    memory: u64,
+    /// Virtual CPUs of the guest
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    cpus: u32,
+    /// Kill the command after this time, counted from its start
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
+    timeout: Option<Duration>,
+    /// Kill the command when it has written more than this
+    #[arg(long, value_name = "SIZE", value_parser = parse::size)]
+    output_limit: Option<u64>,
+    /// Hide the tools that PATH finds in the home directory
+    #[arg(long)]
+    no_home_tools: bool,
+    /// What runs the machine
+    #[arg(long, value_enum, default_value = "auto")]
+    engine: Choice,
+    /// Fail rather than run without hardware virtualization
+    #[arg(long)]
+    require_kvm: bool,
+    /// Print what the command would see, and do not run it
+    #[arg(long)]
+    explain: bool,
+    /// Write an account of the run to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write the account of the run to this descriptor
+    #[arg(long, value_name = "N", conflicts_with = "report")]
+    report_fd: Option<u32>,
+    /// Print where the time went, on standard error
+    #[arg(long)]
+    timings: bool,
+    /// Accepted for those used to docker: standard input is always passed on
+    #[arg(short, long, hide = true)]
+    interactive: bool,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sandbox run -- python3 -c 'print(6*7)'
+  sandbox run -- sh -c 'gcc hello.c -o hello && ./hello'     nothing is left on the host
+  sandbox run -v \"$PWD/out:/out\" -- cp result.txt /out       but for what a volume takes
+  sandbox run --timeout 10s -m 512M --report run.json -- ./untrusted
+
+Exit status:
+  124  the time limit passed        125  sandbox itself or the guest failed
+  126  the program cannot be run    127  there is no such program
+  128+N  signal N killed the command; otherwise the command's own status.
+  --report tells a command's 124 to 127 from ours.";
+
+// One constant says how much memory is the default; the text above is checked against it.
+const _: () = assert!(MEMORY_DEFAULT == 1 << 30, "the help text says 1G");
+
+fn volume_parser() -> impl TypedValueParser<Value = Volume> {
+    OsStringValueParser::new().try_map(|text| parse::volume(&text))
+}
+
+/// Carries out `sandbox run`.
+#[must_use]
+pub fn run(arguments: Arguments) -> ExitCode {
+    let stages = Stages::begin();
+    let report = match arguments.open_report() {
+        Ok(report) => report,
+        Err(error) => return complain(&Cause::UsageError(error)),
+    };
+    let timings = arguments.timings;
+    let (outcome, spec) = match prepare(&arguments) {
+        Err(cause) => (Outcome::refused(cause, stages), None),
+        Ok((spec, _)) if arguments.explain => return explain(&spec),
+        Ok((spec, signals)) => (attempt(&spec, &signals), Some(spec)),
+    };
+    let mut code = say(&outcome);
+    if timings {
+        tell(format_args!("{}", outcome.stages));
+    }
+    if let Some(mut file) = report
+        && let Err(error) = write_report(&mut file, &Report::new(&outcome, spec.as_ref()))
+    {
+        tell(format_args!("sandbox: cannot write the report: {error}"));
+        code = ExitCode::from(super::FAILURE);
+    }
+    code
+}
+
+fn prepare(arguments: &Arguments) -> Result<(Spec, Signals), Cause> {
+    let look = |error: io::Error| Cause::SetupError(format!("cannot look at the calling process: {error}"));
+    let signals = Signals::block().map_err(look)?;
+    let caller = Caller::look().map_err(look)?;
+    let spec = arguments.spec(&caller).map_err(Cause::UsageError)?;
+    spec.check().map_err(|error| Cause::UsageError(error.to_string()))?;
+    Ok((spec, signals))
+}
+
+fn attempt(spec: &Spec, signals: &Signals) -> Outcome {
+    let streams = match inherited() {
+        Ok(streams) => streams,
+        Err(error) => {
+            let cause = Cause::SetupError(format!("cannot use the standard streams: {error}"));
+            return Outcome::refused(cause, Stages::begin());
+        }
+    };
+    if io::stderr().is_terminal()
+        && engine::probe(spec.engine, spec.require_kvm).is_ok_and(|engine| engine.isolation() == Isolation::Emulated)
+    {
+        tell(format_args!("sandbox: emulated by QEMU: slow, and no security boundary (sandbox doctor says more)"));
+    }
+    crate::run(spec, streams, Some(signals))
+}
+
+fn inherited() -> io::Result<Streams> {
+    Ok(Streams {
+        stdin: io::stdin().as_fd().try_clone_to_owned()?,
+        stdout: io::stdout().as_fd().try_clone_to_owned()?,
+        stderr: io::stderr().as_fd().try_clone_to_owned()?,
+    })
+}
+
+impl Arguments {
+    fn spec(&self, caller: &Caller) -> Result<Spec, String> {
+        let mut environment = caller.passed();
+        let workdir = self.workdir.clone().unwrap_or_else(|| caller.directory.clone());
+        set(&mut environment, "PWD", workdir.clone());
+        let user = match &self.user {
+            None => caller.user.clone(),
+            Some(text) => {
+                let account = caller::account(text)?;
+                set(&mut environment, "HOME", account.home.unwrap_or_else(|| PathBuf::from("/")));
+                for name in ["USER", "LOGNAME"] {
+                    set(
+                        &mut environment,
+                        name,
+                        account.name.clone().unwrap_or_else(|| account.user.uid.to_string().into()),
+                    );
+                }
+                account.user
+            }
+        };
+        for entry in &self.environment {
+            match parse::variable(entry) {
+                (name, Some(value)) => set(&mut environment, &name, value),
+                (name, None) => match caller.variable(&name) {
+                    Some(value) => set(&mut environment, &name, value.clone()),
+                    None => environment.retain(|(own, _)| *own != name),
+                },
+            }
+        }
+        let volumes = self.volumes.iter().map(|volume| absolute(volume, &caller.directory)).collect();
+        Ok(Spec {
+            command: self.command.clone(),
+            environment,
+            workdir,
+            user,
+            sight: Sight {
+                current: caller.directory.clone(),
+                home: caller.variable(OsStr::new("HOME")).map(PathBuf::from),
+                volumes,
+                home_tools: !self.no_home_tools,
+            },
+            memory: self.memory,
+            cpus: self.cpus,
+            timeout: self.timeout,
+            output_limit: self.output_limit,
+            engine: self.engine,
+            require_kvm: self.require_kvm,
+            process: caller.process.clone(),
+        })
+    }
+
+    fn open_report(&self) -> Result<Option<File>, String> {
+        let path = match (&self.report, self.report_fd) {
+            (Some(path), _) => path.clone(),
+            (None, Some(number)) => PathBuf::from(format!("/proc/self/fd/{number}")),
+            (None, None) => return Ok(None),
+        };
+        let file =
+            File::create(&path).map_err(|error| format!("cannot write the report {}: {error}", path.display()))?;
+        Ok(Some(file))
+    }
+}
+
+fn set(environment: &mut Vec<(OsString, OsString)>, name: impl AsRef<OsStr>, value: impl Into<OsString>) {
+    let name = name.as_ref();
+    environment.retain(|(own, _)| own != name);
+    environment.push((name.to_owned(), value.into()));
+}
+
+fn absolute(volume: &Volume, directory: &Path) -> Volume {
+    Volume { source: directory.join(&volume.source), ..volume.clone() }
+}
+
+fn explain(spec: &Spec) -> ExitCode {
+    let view = match View::of(&crate::run::request(spec)) {
+        Ok(view) => view,
+        Err(error) => return complain(&Cause::SetupError(crate::explain(&error))),
+    };
+    let mut text = view.explain();
+    text.push_str(&format!("\nworking directory: {}\n", spec.workdir.display()));
+    let names: Vec<_> = spec.environment.iter().map(|(name, _)| name.to_string_lossy()).collect();
+    text.push_str(&format!("environment: {}\n", names.join(" ")));
+    text.push_str(&format!("user {}, group {}; network: loopback only\n", spec.user.uid, spec.user.gid));
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => complain(&Cause::SetupError(format!("cannot print: {error}"))),
+    }
+}
+
+/// Tells the user what the exit code alone does not.
+fn say(outcome: &Outcome) -> ExitCode {
+    if !outcome.console.is_empty() {
+        tell(format_args!("sandbox: the guest's console said last:"));
+        for line in &outcome.console {
+            tell(format_args!("  {line}"));
+        }
+    }
+    complain(&outcome.cause)
+}
+
+fn complain(cause: &Cause) -> ExitCode {
+    if cause.needs_words() {
+        tell(format_args!("sandbox: {cause}"));
+    }
+    ExitCode::from(cause.code())
+}
+
+fn write_report(file: &mut File, report: &Report) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(report)?;
+    text.push('\n');
+    file.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+use clap::Parser;
+
+use super::*;
+use crate::cli::{Cli, Verb};
+use crate::spec::{Process, User};
+
+fn caller() -> Caller {
+    Caller {
+        directory: "/work".into(),
+        environment: [("PATH", "/bin"), ("SECRET", "s"), ("HOME", "/home/me")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .to_vec(),
+        user: User { uid: 1000, gid: 1000, groups: vec![24] },
+        process: Process { umask: 0o022, rlimits: vec![] },
+    }
+}
+
+fn spec(options: &[&str]) -> Spec {
+    let words = ["sandbox", "run"].iter().chain(options).chain(&["--", "true"]);
+    let Verb::Run(arguments) = Cli::try_parse_from(words).expect("parses").verb else { panic!("not run") };
+    arguments.spec(&caller()).expect("makes sense")
+}
+
+fn variable(spec: &Spec, name: &str) -> Option<String> {
+    spec.environment.iter().find(|(own, _)| own == name).map(|(_, value)| value.to_string_lossy().into_owned())
+}
+
+#[test]
+fn defaults_are_the_callers() {
+    let spec = spec(&[]);
+    assert_eq!((spec.user.uid, spec.workdir), (1000, PathBuf::from("/work")));
+    assert_eq!(spec.memory, MEMORY_DEFAULT);
+}
+
+#[test]
+fn variables_pass_only_when_harmless_or_named() {
+    assert_eq!(variable(&spec(&[]), "SECRET"), None);
+    assert_eq!(variable(&spec(&["-e", "SECRET"]), "SECRET").as_deref(), Some("s"));
+    assert_eq!(variable(&spec(&["-e", "SECRET=t=u"]), "SECRET").as_deref(), Some("t=u"));
+    assert_eq!(variable(&spec(&["-e", "UNSET"]), "UNSET"), None);
+    assert_eq!(variable(&spec(&["-w", "/tmp"]), "PWD").as_deref(), Some("/tmp"));
+}
+
+#[test]
+fn another_user_has_its_own_home() {
+    let spec = spec(&["-u", "0"]);
+    assert_eq!((spec.user.uid, variable(&spec, "HOME").as_deref()), (0, Some("/root")));
+}
+
+#[test]
+fn a_relative_volume_is_the_callers() {
+    assert_eq!(spec(&["-v", "data:/data"]).sight.volumes[0].source, PathBuf::from("/work/data"));
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What runs the virtual machine.
+//!
+//! An engine takes [`Parts`], which name no engine, and gives a [`Machine`], which does not say whose it is. A third
+//! engine would add a variant here and a file below.
+
+mod console;
+mod probe;
+mod qemu;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+
+use crate::sys::tsc::Moment;
+use crate::virtio::{Device, Id};
+
+pub use console::Console;
+pub use probe::{Error as ProbeError, Finding, probe, survey};
+
+/// What can run a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Engine {
+    /// Emulation in a QEMU process, given by its path; our devices serve it over vhost-user.
+    Qemu(std::path::PathBuf),
+}
+
+/// What keeps the guest in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Software emulation, which its makers do not call a security boundary.
+    Emulated,
+}
+
+impl Isolation {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Emulated => "emulated",
+        }
+    }
+}
+
+/// Everything a machine is assembled from.
+#[derive(Debug)]
+pub struct Parts {
+    /// Guest kernel, an ELF file.
+    pub kernel: File,
+    /// Guest init's archive.
+    pub initramfs: File,
+    /// Kernel command line, the same for every run; engines add what follows from the machine they make.
+    pub command_line: &'static str,
+    /// A moment of the past, to measure the processor's counter from.
+    pub(crate) begun: Moment,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Devices in the order of their addresses.
+    pub devices: Vec<Attachment>,
+}
+
+/// A device, wherever it runs.
+pub enum Attachment {
+    /// One of ours, served by this process.
+    Local(Box<dyn Device>),
+    /// A vhost-user backend in a process of its own.
+    Remote(Remote),
+}
+
+/// A device behind a vhost-user connection.
+#[derive(Debug)]
+pub struct Remote {
+    /// What it is.
+    pub id: Id,
+    /// What its driver knows it by, if its type has such a name (virtio 1.2 §5.11.4).
+    pub tag: Option<&'static str>,
+    /// The connection's front end.
+    pub socket: UnixStream,
+}
+
+impl std::fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local(device) => write!(f, "Local({:?})", device.traits()),
+            Self::Remote(remote) => remote.fmt(f),
+        }
+    }
+}
+
+/// Why a machine could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The QEMU engine's reason.
+    #[error(transparent)]
+    Qemu(#[from] qemu::Error),
+}
+
+/// A running machine. Dropping it ends it.
+#[derive(Debug)]
+pub struct Machine {
+    qemu: qemu::Process,
+}
+
+impl Engine {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Qemu(_) => "qemu",
+        }
+    }
+
+    /// What keeps the guest in its place.
+    #[must_use]
+    pub fn isolation(&self) -> Isolation {
+        match self {
+            Self::Qemu(_) => Isolation::Emulated,
+        }
+    }
+
+    /// Starts a machine.
+    ///
+    /// # Errors
+    /// What could not be made or started.
+    pub fn start(&self, parts: Parts) -> Result<Machine, Error> {
+        match self {
+            Self::Qemu(program) => Ok(Machine { qemu: qemu::start(program, parts)? }),
+        }
+    }
+}
+
+impl Machine {
+    /// Becomes readable when the machine has ended.
+    pub fn end_fd(&self) -> BorrowedFd<'_> {
+        self.qemu.end_fd()
+    }
+
+    /// What the guest's kernel has printed.
+    pub fn console(&self) -> &Console {
+        self.qemu.console()
+    }
+
+    /// Takes what the guest's kernel has printed since.
+    pub fn read_console(&mut self) {
+        self.qemu.read_console();
+    }
+
+    /// Ends the machine if it still runs; how its process ended, if that was not our doing.
+    ///
+    /// # Errors
+    /// Those of waiting for a process.
+    pub fn end(&mut self) -> io::Result<Ending> {
+        self.qemu.end()
+    }
+}
+
+/// How a machine's process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// We ended it.
+    Ours,
+    /// The guest reset or powered the machine off.
+    Guest,
+    /// It failed; how.
+    Crash(String),
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! QEMU's argument list: a pure function of numbers and constants.
+//!
+//! Nothing that a user or a guest chose ever stands here: a comma in it would begin another option. Written for
+//! QEMU 7.2 (qemu-system-x86_64(1), docs/system/i386/microvm.rst).
+
+use crate::virtio::Id;
+
+/// What the arguments are made from; the numbers are descriptors of the child.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) kernel: i32,
+    pub(super) initramfs: i32,
+    pub(super) memory: i32,
+    pub(super) console: i32,
+    pub(super) command_line: &'static str,
+    pub(super) tsc_khz: u32,
+    pub(super) bytes: u64,
+    pub(super) cpus: u32,
+    pub(super) devices: Vec<Device>,
+}
+
+/// A device behind a vhost-user socket.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) id: Id,
+    pub(super) tag: Option<&'static str>,
+    pub(super) socket: i32,
+}
+
+/// Options that never change.
+///
+/// PIT, PIC and RTC stay on: without them the guest wedges under TCG. No ACPI and no PCI: the kernel has neither.
+const FIXED: [&str; 19] = [
+    "-nodefaults",
+    "-no-user-config",
+    "-no-reboot",
+    "-display",
+    "none",
+    "-M",
+    "microvm,acpi=off,pcie=off,usb=off,pit=on,pic=on,rtc=on,isa-serial=on,memory-backend=memory",
+    "-accel",
+    "tcg",
+    "-cpu",
+    "max",
+    "-sandbox",
+    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    "-serial",
+    "chardev:console",
+    "-monitor",
+    "none",
+    "-name",
+    "sandbox",
+];
+
+impl Machine {
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let mut arguments: Vec<String> = FIXED.iter().map(|&option| option.to_owned()).collect();
+        let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        option("-smp", self.cpus.to_string());
+        option("-m", format!("size={}B", self.bytes));
+        option("-object", self.memory_backend());
+        option("-kernel", descriptor(self.kernel));
+        option("-initrd", descriptor(self.initramfs));
+        option("-append", format!("{} {}", self.command_line, images::clock_words(self.tsc_khz)));
+        option("-chardev", format!("socket,id=console,fd={}", self.console));
+        for (number, device) in self.devices.iter().enumerate() {
+            option("-chardev", format!("socket,id=device{number},fd={}", device.socket));
+            option("-device", format!("{},chardev=device{number}{}", device.model(), device.tag_option()));
+        }
+        arguments
+    }
+
+    fn memory_backend(&self) -> String {
+        let (bytes, path) = (self.bytes, descriptor(self.memory));
+        format!("memory-backend-file,id=memory,size={bytes}B,mem-path={path},share=on")
+    }
+}
+
+impl Device {
+    /// QEMU's front end for the device type.
+    fn model(&self) -> &'static str {
+        match self.id {
+            Id::Rng => "vhost-user-rng",
+            Id::Vsock => "vhost-user-vsock-device",
+            Id::Fs => "vhost-user-fs-device",
+        }
+    }
+
+    fn tag_option(&self) -> String {
+        self.tag.map(|tag| format!(",tag={tag}")).unwrap_or_default()
+    }
+}
+
+fn descriptor(number: i32) -> String {
+    format!("/proc/self/fd/{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_constants_and_numbers() {
+        let machine = Machine {
+            kernel: 3,
+            initramfs: 4,
+            memory: 5,
+            console: 6,
+            command_line: "console=ttyS0",
+            tsc_khz: 3000,
+            bytes: 1 << 30,
+            cpus: 2,
+            devices: vec![
+                Device { id: Id::Vsock, tag: None, socket: 7 },
+                Device { id: Id::Fs, tag: Some("view"), socket: 8 },
+            ],
+        };
+        let tail = machine.arguments().split_off(FIXED.len()).join(" ");
+        assert_eq!(
+            tail,
+            "-smp 2 -m size=1073741824B \
+             -object memory-backend-file,id=memory,size=1073741824B,mem-path=/proc/self/fd/5,share=on \
+             -kernel /proc/self/fd/3 -initrd /proc/self/fd/4 -append console=ttyS0 tsc_early_khz=3000 lpj=12000 \
+             -chardev socket,id=console,fd=6 \
+             -chardev socket,id=device0,fd=7 -device vhost-user-vsock-device,chardev=device0 \
+             -chardev socket,id=device1,fd=8 -device vhost-user-fs-device,chardev=device1,tag=view"
+        );
+    }
+}

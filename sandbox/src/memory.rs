@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Guest memory: one concrete type for every device and engine, and the file behind it.
+//!
+//! The file is a memfd, sealed against every change of its size before anyone else sees it, so that no process that
+//! it is shared with can make an access of ours fault. Not for the layout of a machine: that is the engine's.
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use vm_memory::mmap::FromRangesError;
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryAtomic, GuestMemoryMmap};
+
+/// Guest memory as a device sees it: loaded once per event, replaced as a whole.
+pub type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
+
+/// What can go wrong here.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused the file, its size or its seals.
+    #[error("guest memory of {bytes} bytes: cannot {step} its file")]
+    File {
+        /// Size asked for.
+        bytes: u64,
+        /// What was attempted.
+        step: &'static str,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// More than this machine's address space.
+    #[error("guest memory of {0} bytes does not fit in the address space")]
+    Size(u64),
+    /// The file could not be mapped.
+    #[error("cannot map guest memory")]
+    Map(#[source] FromRangesError),
+}
+
+/// Makes guest memory of `bytes` bytes at guest address 0: the file to share, and our mapping of it.
+///
+/// # Errors
+/// If the kernel refuses the file or its mapping.
+pub fn create(bytes: u64) -> Result<(File, Memory), Error> {
+    let file = sealed_file(bytes)?;
+    let Ok(length) = usize::try_from(bytes) else {
+        return Err(Error::Size(bytes));
+    };
+    let shared = file.try_clone().map_err(|source| Error::File { bytes, step: "duplicate", source })?;
+    let range = (GuestAddress(0), length, Some(FileOffset::new(shared, 0)));
+    let map = GuestMemoryMmap::from_ranges_with_files([range]).map_err(Error::Map)?;
+    Ok((file, Memory::new(map)))
+}
+
+/// A memfd of `bytes` bytes whose size nobody can change any more.
+fn sealed_file(bytes: u64) -> Result<File, Error> {
+    let failed = |step| move |errno: Errno| Error::File { bytes, step, source: errno.into() };
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // Kernels before 6.3 do not know NOEXEC_SEAL and say EINVAL.
+    let file = match memfd_create("guest-memory", flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => memfd_create("guest-memory", flags),
+        result => result,
+    };
+    let file = file.map_err(failed("create"))?;
+    ftruncate(&file, bytes).map_err(failed("size"))?;
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).map_err(failed("seal"))?;
+    Ok(File::from(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::{Bytes, GuestAddressSpace};
+
+    #[test]
+    fn file_and_mapping_are_the_same_bytes() {
+        use std::os::unix::fs::FileExt;
+        let (file, memory) = create(0x10000).expect("memory");
+        memory.memory().write_slice(b"guest", GuestAddress(0x8000)).expect("write");
+        let mut seen = [0; 5];
+        file.read_exact_at(&mut seen, 0x8000).expect("read");
+        assert_eq!(&seen, b"guest");
+    }
+
+    #[test]
+    fn size_is_fixed_for_ever() {
+        let (file, _memory) = create(0x10000).expect("memory");
+        assert!(file.set_len(0x1000).is_err());
+        assert!(file.set_len(0x20000).is_err());
+        assert!(fcntl_add_seals(&file, SealFlags::WRITE).is_err());
+    }
+}

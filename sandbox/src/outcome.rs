@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How a run ended, and the one table from ending to exit code.
+//!
+//! Every way to end has a name. A run is a success only if the guest said so; whatever is not known is an ending of
+//! its own, never zero.
+
+use std::fmt;
+
+/// Why a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The command exited with this status.
+    Exited(u8),
+    /// This signal killed the command.
+    Signaled(u8),
+    /// Our time limit passed.
+    Timeout,
+    /// The guest ran out of its memory.
+    Oom(Victim),
+    /// The program exists but cannot be run; why.
+    NotExecutable(String),
+    /// There is no such program; where it was looked for.
+    NotFound(String),
+    /// The guest's kernel panicked.
+    GuestPanic,
+    /// The guest rebooted or powered itself off.
+    GuestReset,
+    /// The guest stopped answering, or its answers make no sense; how.
+    LostContact(String),
+    /// The process that runs the machine ended on its own; how.
+    VmmCrash(String),
+    /// The guest did not come up in time.
+    BootTimeout,
+    /// The command wrote more than it was allowed to.
+    OutputLimit,
+    /// Something of ours failed; what.
+    SetupError(String),
+    /// What was asked for makes no sense; why.
+    UsageError(String),
+    /// This signal told us to stop.
+    Cancelled(i32),
+}
+
+/// Whom the guest's kernel killed for want of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Victim {
+    /// The command.
+    Command,
+    /// Guest init: the machine as a whole had no memory left.
+    Init,
+}
+
+impl Cause {
+    /// The cause's name in reports.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Exited(_) => "exited",
+            Self::Signaled(_) => "signaled",
+            Self::Timeout => "timeout",
+            Self::Oom(_) => "oom",
+            Self::NotExecutable(_) => "not_executable",
+            Self::NotFound(_) => "not_found",
+            Self::GuestPanic => "guest_panic",
+            Self::GuestReset => "guest_reset",
+            Self::LostContact(_) => "lost_contact",
+            Self::VmmCrash(_) => "vmm_crash",
+            Self::BootTimeout => "boot_timeout",
+            Self::OutputLimit => "output_limit",
+            Self::SetupError(_) => "setup_error",
+            Self::UsageError(_) => "usage_error",
+            Self::Cancelled(_) => "cancelled",
+        }
+    }
+
+    /// What `sandbox run` exits with.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Exited(status) => *status,
+            Self::Signaled(signal) => signal.saturating_add(128),
+            Self::Timeout => 124,
+            Self::Oom(_) => 137,
+            Self::NotExecutable(_) => 126,
+            Self::NotFound(_) => 127,
+            Self::GuestPanic
+            | Self::GuestReset
+            | Self::LostContact(_)
+            | Self::VmmCrash(_)
+            | Self::BootTimeout
+            | Self::OutputLimit
+            | Self::SetupError(_)
+            | Self::UsageError(_) => 125,
+            Self::Cancelled(signal) => u8::try_from(128 + signal).unwrap_or(125),
+        }
+    }
+
+    /// The signal in the ending, if there is one.
+    #[must_use]
+    pub fn signal(&self) -> Option<i32> {
+        match self {
+            Self::Signaled(signal) => Some(i32::from(*signal)),
+            Self::Oom(Victim::Command) => Some(9),
+            Self::Cancelled(signal) => Some(*signal),
+            _ => None,
+        }
+    }
+
+    /// Whether the guest itself failed, so that its console's last lines help.
+    #[must_use]
+    pub fn is_of_the_machine(&self) -> bool {
+        matches!(
+            self,
+            Self::GuestPanic
+                | Self::GuestReset
+                | Self::LostContact(_)
+                | Self::VmmCrash(_)
+                | Self::BootTimeout
+                | Self::Oom(Victim::Init)
+        )
+    }
+
+    /// Whether the user has to be told more than the exit code says: everything but the command's own ending.
+    #[must_use]
+    pub fn needs_words(&self) -> bool {
+        !matches!(self, Self::Exited(_) | Self::Signaled(_) | Self::Cancelled(_))
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "the command exited with status {status}"),
+            Self::Signaled(signal) => write!(f, "signal {signal} killed the command"),
+            Self::Timeout => write!(f, "the command exceeded its time limit and was killed"),
+            Self::Oom(Victim::Command) => {
+                write!(f, "the guest ran out of memory and killed the command; give it more with -m")
+            }
+            Self::Oom(Victim::Init) => write!(f, "the guest ran out of memory as a whole; give it more with -m"),
+            Self::NotExecutable(why) | Self::NotFound(why) => write!(f, "{why}"),
+            Self::GuestPanic => write!(f, "the guest's kernel panicked"),
+            Self::GuestReset => write!(f, "the guest rebooted or powered off before the command had ended"),
+            Self::LostContact(how) => write!(f, "lost contact with the guest: {how}"),
+            Self::VmmCrash(how) => write!(f, "the virtual machine's process ended: {how}"),
+            Self::BootTimeout => write!(f, "the guest did not come up in time"),
+            Self::OutputLimit => write!(f, "the command wrote more than --output-limit allows and was killed"),
+            Self::SetupError(what) | Self::UsageError(what) => write!(f, "{what}"),
+            Self::Cancelled(signal) => write!(f, "stopped by signal {signal}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_the_design() {
+        let text = String::new;
+        let table = [
+            (Cause::Exited(7), 7),
+            (Cause::Signaled(9), 137),
+            (Cause::Timeout, 124),
+            (Cause::Oom(Victim::Command), 137),
+            (Cause::NotExecutable(text()), 126),
+            (Cause::NotFound(text()), 127),
+            (Cause::GuestPanic, 125),
+            (Cause::GuestReset, 125),
+            (Cause::LostContact(text()), 125),
+            (Cause::VmmCrash(text()), 125),
+            (Cause::BootTimeout, 125),
+            (Cause::OutputLimit, 125),
+            (Cause::SetupError(text()), 125),
+            (Cause::UsageError(text()), 125),
+            (Cause::Cancelled(2), 130),
+            (Cause::Cancelled(15), 143),
+            (Cause::Cancelled(1), 129),
+        ];
+        for (cause, code) in table {
+            assert_eq!(cause.code(), code, "{}", cause.name());
+        }
+    }
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command's standard streams: bytes between the caller's descriptors and the guest's connections.
+//!
+//! One thread for each stream, because the caller's descriptors may be of any kind, are shared with other processes
+//! and so must stay blocking. A thread that waits for a slow reader or for input that never comes is nobody's
+//! concern but its own stream's; the run never joins one, it asks how far it is.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+/// Bytes moved at a time.
+const BATCH: usize = 64 << 10;
+
+/// What an output relay is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Waiting for the guest.
+    Reading,
+    /// Waiting for the caller's reader.
+    Writing,
+    /// At the end.
+    Done,
+}
+
+/// One stream's progress.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    state: AtomicU8,
+    bytes: AtomicU64,
+    failure: Mutex<Option<io::Error>>,
+}
+
+impl Progress {
+    pub(crate) fn state(&self) -> State {
+        match self.state.load(Ordering::Acquire) {
+            0 => State::Reading,
+            1 => State::Writing,
+            _ => State::Done,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why the caller's descriptor could not be written, unless its reader just went away.
+    pub(crate) fn failure(&self) -> Option<io::Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn enter(&self, state: State) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    fn fail(&self, error: io::Error) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+}
+
+/// How much the command may still write, shared by its two output streams.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    left: AtomicU64,
+    exceeded: AtomicBool,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: Option<u64>) -> Arc<Self> {
+        Arc::new(Self { left: AtomicU64::new(limit.unwrap_or(u64::MAX)), exceeded: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn exceeded(&self) -> bool {
+        self.exceeded.load(Ordering::Acquire)
+    }
+
+    /// Takes up to `want`; less means that the limit is reached.
+    fn take(&self, want: usize) -> usize {
+        let take = |left: u64| Some(left - left.min(want as u64));
+        let (Ok(left) | Err(left)) = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
+        let granted = usize::try_from(left).unwrap_or(usize::MAX).min(want);
+        if granted < want {
+            self.exceeded.store(true, Ordering::Release);
+        }
+        granted
+    }
+}
+
+/// Something that is told whenever a stream has come to its end.
+pub(crate) type Bell = Arc<OwnedFd>;
+
+/// Starts moving the command's output from its connection to the caller's descriptor.
+pub(crate) fn output(
+    name: &str,
+    from: UnixStream,
+    to: OwnedFd,
+    budget: Arc<Budget>,
+    bell: Bell,
+) -> io::Result<Arc<Progress>> {
+    let progress = Arc::new(Progress::default());
+    let shared = Arc::clone(&progress);
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let result = pump_output(&from, &mut File::from(to), &budget, &shared);
+        // The guest's writes fail from now on, as those to a pipe without a reader do. An error would only say that
+        // the connection is gone already.
+        drop(from.shutdown(Shutdown::Both));
+        if let Err(error) = result
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            shared.fail(error);
+        }
+        shared.enter(State::Done);
+        ring(&bell);
+    })?;
+    Ok(progress)
+}
+
+fn pump_output(mut from: &UnixStream, to: &mut File, budget: &Budget, progress: &Progress) -> io::Result<()> {
+    let mut buffer = vec![0; BATCH];
+    loop {
+        progress.enter(State::Reading);
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return Ok(()),
+        };
+        progress.enter(State::Writing);
+        let granted = budget.take(count);
+        to.write_all(&buffer[..granted])?;
+        progress.bytes.fetch_add(granted as u64, Ordering::Relaxed);
+        if granted < count {
+            return Ok(());
+        }
+    }
+}
+
+/// Starts moving the caller's input to the command's connection. An input that cannot be read counts as ended.
+pub(crate) fn input(name: &str, from: OwnedFd, to: UnixStream) -> io::Result<Arc<Progress>> {
+    let progress = Arc::new(Progress::default());
+    let shared = Arc::clone(&progress);
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        pump_input(&mut File::from(from), &to, &shared);
+        // Half-close: what was sent still arrives. An error would only say that the connection is gone already.
+        drop(to.shutdown(Shutdown::Write));
+        shared.enter(State::Done);
+    })?;
+    Ok(progress)
+}
+
+fn pump_input(from: &mut File, mut to: &UnixStream, progress: &Progress) {
+    let mut buffer = vec![0; BATCH];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => {
+                if to.write_all(&buffer[..count]).is_err() {
+                    return;
+                }
+                progress.bytes.fetch_add(count as u64, Ordering::Relaxed);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn ring(bell: &OwnedFd) {
+    // An eventfd's counter cannot overflow from the two rings a run has.
+    let _never_full = rustix::io::write(bell, &1u64.to_ne_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    fn bell() -> Bell {
+        Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap())
+    }
+
+    fn wait(bell: &OwnedFd) {
+        rustix::io::read(bell, &mut [0; 8]).unwrap();
+    }
+
+    #[test]
+    fn output_arrives_whole() {
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        let bell = bell();
+        let progress = output("test", host, writer.into(), Budget::new(None), Arc::clone(&bell)).unwrap();
+        let sender = thread::spawn(move || guest.write_all(&[7; 300_000]).unwrap());
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).unwrap();
+        sender.join().unwrap();
+        wait(&bell);
+        assert_eq!(received, [7; 300_000]);
+        assert_eq!((progress.state(), progress.bytes()), (State::Done, 300_000));
+    }
+
+    #[test]
+    fn a_reader_that_left_closes_the_connection_without_failure() {
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let bell = bell();
+        let progress = output("test", host, writer.into(), Budget::new(None), Arc::clone(&bell)).unwrap();
+        guest.write_all(b"x").unwrap();
+        wait(&bell);
+        assert!(guest.write_all(b"y").is_err());
+        assert!(progress.failure().is_none());
+    }
+
+    #[test]
+    fn a_full_device_is_a_failure() {
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let bell = bell();
+        let progress = output("test", host, full.into(), Budget::new(None), Arc::clone(&bell)).unwrap();
+        guest.write_all(b"x").unwrap();
+        wait(&bell);
+        assert_eq!(progress.failure().unwrap().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn the_budget_cuts_where_it_says() {
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        let (bell, budget) = (bell(), Budget::new(Some(5)));
+        output("test", host, writer.into(), Arc::clone(&budget), Arc::clone(&bell)).unwrap();
+        guest.write_all(b"1234567").unwrap();
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).unwrap();
+        wait(&bell);
+        assert_eq!(received, b"12345");
+        assert!(budget.exceeded());
+    }
+}

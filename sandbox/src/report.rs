@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The machine-readable account of a run: one JSON object, schema version 1 (docs/report.md).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::outcome::{Cause, Victim};
+use crate::run::Outcome;
+use crate::spec::Spec;
+
+/// Version of the schema. Fields may be added without a new one; none changes its meaning.
+const SCHEMA: u32 = 1;
+
+/// One run, as it is written to `--report`.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    schema: u32,
+    cause: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    code: u8,
+    signal: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oom_victim: Option<&'static str>,
+    started: bool,
+    engine: Option<&'static str>,
+    isolation: Option<&'static str>,
+    timings_ms: BTreeMap<&'static str, f64>,
+    usage: Usage,
+    limits: Limits,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    console: Vec<String>,
+    versions: BTreeMap<&'static str, String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Usage {
+    user_ms: f64,
+    system_ms: f64,
+    memory_peak_bytes: u64,
+    processes_peak: u64,
+    stdin_bytes: u64,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Limits {
+    memory_bytes: Option<u64>,
+    cpus: Option<u32>,
+    timeout_s: Option<f64>,
+    output_bytes: Option<u64>,
+}
+
+impl Report {
+    /// The account of a run; `spec` is missing where the command line could not be understood.
+    #[must_use]
+    pub fn new(outcome: &Outcome, spec: Option<&Spec>) -> Self {
+        let cause = &outcome.cause;
+        let usage = &outcome.usage;
+        let timings = outcome.stages.milliseconds().chain([("total", outcome.stages.total())]);
+        Self {
+            schema: SCHEMA,
+            cause: cause.name(),
+            detail: cause.needs_words().then(|| cause.to_string()),
+            code: cause.code(),
+            signal: cause.signal(),
+            oom_victim: match cause {
+                Cause::Oom(Victim::Command) => Some("command"),
+                Cause::Oom(Victim::Init) => Some("init"),
+                _ => None,
+            },
+            started: outcome.started,
+            engine: outcome.engine.as_ref().map(crate::engine::Engine::name),
+            isolation: outcome.engine.as_ref().map(|engine| engine.isolation().name()),
+            timings_ms: timings.collect(),
+            usage: Usage {
+                user_ms: usage.user_us as f64 / 1e3,
+                system_ms: usage.system_us as f64 / 1e3,
+                memory_peak_bytes: usage.memory_peak,
+                processes_peak: usage.processes_peak,
+                stdin_bytes: outcome.stdin_bytes,
+                stdout_bytes: outcome.stdout_bytes,
+                stderr_bytes: outcome.stderr_bytes,
+            },
+            limits: Limits {
+                memory_bytes: spec.map(|spec| spec.memory),
+                cpus: spec.map(|spec| spec.cpus),
+                timeout_s: spec.and_then(|spec| spec.timeout).map(|timeout| timeout.as_secs_f64()),
+                output_bytes: spec.and_then(|spec| spec.output_limit),
+            },
+            console: outcome.console.clone(),
+            versions: BTreeMap::from([
+                ("sandbox", env!("CARGO_PKG_VERSION").to_owned()),
+                ("protocol", guest_init::wire::VERSION.to_string()),
+            ]),
+        }
+    }
+}

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One run: a [`Spec`] becomes devices, devices a machine, the machine's word an [`Outcome`].
+//!
+//! [`run`] assembles the parts and takes them down in order; [`watch`] is the part in between, where the command
+//! lives. Every wait has a deadline, and what the guest does not say in time has an ending of its own.
+
+mod exec;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use guest_init::wire::{self, Usage, port};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
+
+use crate::devices;
+use crate::engine::{self, Engine, Machine};
+use crate::fs;
+use crate::outcome::Cause;
+use crate::relay::{self, Budget, Progress, State};
+use crate::session::Session;
+use crate::spec::Spec;
+use crate::stages::Stages;
+use crate::sys::signals::Signals;
+use crate::sys::tsc::Moment;
+use crate::view::{self, View};
+use watch::Watch;
+
+/// How long output that the guest had sent before its machine ended may take to reach its reader.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Console lines shown when the machine failed.
+const CONSOLE_LINES: usize = 20;
+
+/// The descriptors a command's standard streams are connected to.
+#[derive(Debug)]
+pub struct Streams {
+    /// Read, and given to the command as its standard input.
+    pub stdin: OwnedFd,
+    /// Gets the command's standard output.
+    pub stdout: OwnedFd,
+    /// Gets the command's standard error.
+    pub stderr: OwnedFd,
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Why it ended.
+    pub cause: Cause,
+    /// Whether the command provably started.
+    pub started: bool,
+    /// What ran it, if it came to that.
+    pub engine: Option<Engine>,
+    /// Where the time went.
+    pub stages: Stages,
+    /// What the command used.
+    pub usage: Usage,
+    /// Bytes taken from standard input.
+    pub stdin_bytes: u64,
+    /// Bytes written to standard output.
+    pub stdout_bytes: u64,
+    /// Bytes written to standard error.
+    pub stderr_bytes: u64,
+    /// The guest console's last lines, if the machine failed.
+    pub console: Vec<String>,
+}
+
+impl Outcome {
+    /// A run that ended before anything was started.
+    #[must_use]
+    pub fn refused(cause: Cause, stages: Stages) -> Self {
+        Self {
+            cause,
+            started: false,
+            engine: None,
+            stages,
+            usage: Usage::default(),
+            stdin_bytes: 0,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            console: Vec::new(),
+        }
+    }
+}
+
+/// Why a run could not be set up.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Spec(#[from] crate::spec::Error),
+    #[error(transparent)]
+    Probe(#[from] engine::ProbeError),
+    #[error("cannot find the guest's kernel and initramfs")]
+    Store(#[from] images::StoreError),
+    #[error("cannot use the guest's kernel or initramfs")]
+    Image(#[from] images::ImageError),
+    #[error("cannot lay out what the guest sees")]
+    View(#[from] view::Error),
+    #[error("cannot start the file server")]
+    FileServer(#[from] fs::Error),
+    #[error("cannot start the virtual machine")]
+    Engine(#[from] engine::Error),
+    #[error("cannot set up the run")]
+    System(#[from] io::Error),
+}
+
+impl Error {
+    fn cause(&self) -> Cause {
+        let text = crate::explain(self);
+        match self {
+            Self::Spec(_) => Cause::UsageError(text),
+            _ => Cause::SetupError(text),
+        }
+    }
+}
+
+/// Runs a command. The calling thread must be one that lives as long as the process or the run, whichever is
+/// shorter: the kernel ends the run with it.
+#[must_use]
+pub fn run(spec: &Spec, streams: Streams, signals: Option<&Signals>) -> Outcome {
+    let mut outcome = Outcome::refused(Cause::SetupError(String::new()), Stages::begin());
+    outcome.cause = match attempt(spec, streams, signals, &mut outcome) {
+        Ok(cause) => cause,
+        Err(error) => error.cause(),
+    };
+    outcome
+}
+
+fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &mut Outcome) -> Result<Cause, Error> {
+    let begun = Moment::now();
+    spec.check()?;
+    let engine = engine::probe(spec.engine, spec.require_kvm)?;
+    outcome.engine = Some(engine.clone());
+    let store = images::Store::of_user()?;
+    let kernel = store.kernel(images::Flavour::Base)?.open()?;
+    let initramfs = store.initramfs()?.open()?;
+    let view = View::of(&request(spec))?;
+    outcome.stages.end("prepare");
+
+    let (mut files, socket) = fs::Worker::start(&view, &fs::Start::own())?;
+    outcome.stages.end("view");
+
+    let (lines, ports) = Lines::new()?;
+    let parts = engine::Parts {
+        kernel,
+        initramfs,
+        command_line: images::COMMAND_LINE,
+        begun,
+        memory: spec.memory,
+        cpus: spec.cpus,
+        devices: devices::list(ports, socket),
+    };
+    let mut machine = engine.start(parts)?;
+    outcome.stages.end("machine");
+
+    let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?);
+    let budget = Budget::new(spec.output_limit);
+    let relays = Relays {
+        stdin: relay::input("stdin", streams.stdin, lines.stdin)?,
+        stdout: relay::output("stdout", lines.stdout, streams.stdout, Arc::clone(&budget), Arc::clone(&bell))?,
+        stderr: relay::output("stderr", lines.stderr, streams.stderr, Arc::clone(&budget), Arc::clone(&bell))?,
+        budget,
+        bell,
+    };
+    let watch = Watch::new(spec, &view, Session::new(lines.control)?, &relays, signals)?;
+    let mut cause = watch.until_the_end(&mut machine, &mut files, outcome)?;
+    finish(&mut machine, &relays, outcome, &mut cause)?;
+    Ok(cause)
+}
+
+/// Takes the machine down, lets output that was on its way arrive, and settles the verdict.
+fn finish(machine: &mut Machine, relays: &Relays, outcome: &mut Outcome, cause: &mut Cause) -> Result<(), Error> {
+    machine.end()?;
+    relays.flush(Instant::now() + FLUSH_LIMIT)?;
+    if cause.is_of_the_machine() {
+        outcome.console = machine.console().last_lines(CONSOLE_LINES);
+    }
+    outcome.stdin_bytes = relays.stdin.bytes();
+    outcome.stdout_bytes = relays.stdout.bytes();
+    outcome.stderr_bytes = relays.stderr.bytes();
+    for (stream, progress) in [("output", &relays.stdout), ("error", &relays.stderr)] {
+        if let Some(error) = progress.failure() {
+            // The command's own ending says nothing about output that we lost.
+            *cause = Cause::SetupError(format!("cannot write the command's standard {stream}: {error}"));
+        }
+    }
+    outcome.stages.end("end");
+    Ok(())
+}
+
+/// The host's ends of the connections that the guest dials.
+struct Lines {
+    control: UnixStream,
+    stdin: UnixStream,
+    stdout: UnixStream,
+    stderr: UnixStream,
+}
+
+impl Lines {
+    /// Makes the connections: our ends, and the device's by port.
+    fn new() -> io::Result<(Self, Vec<(u32, UnixStream)>)> {
+        let mut ports = Vec::new();
+        let mut line = |port| -> io::Result<UnixStream> {
+            let (ours, theirs) = UnixStream::pair()?;
+            ports.push((port, theirs));
+            Ok(ours)
+        };
+        let lines = Self {
+            control: line(port::CONTROL)?,
+            stdin: line(port::STDIN)?,
+            stdout: line(port::STDOUT)?,
+            stderr: line(port::STDERR)?,
+        };
+        Ok((lines, ports))
+    }
+}
+
+/// The three streams' progress, and what tells of it.
+struct Relays {
+    stdin: Arc<Progress>,
+    stdout: Arc<Progress>,
+    stderr: Arc<Progress>,
+    budget: Arc<Budget>,
+    bell: relay::Bell,
+}
+
+impl Relays {
+    /// Whether all output has reached its reader.
+    fn drained(&self) -> bool {
+        self.stdout.state() == State::Done && self.stderr.state() == State::Done
+    }
+
+    /// Whether a reader of ours holds the output up.
+    fn writing(&self) -> bool {
+        self.stdout.state() == State::Writing || self.stderr.state() == State::Writing
+    }
+
+    fn bytes_out(&self) -> u64 {
+        self.stdout.bytes() + self.stderr.bytes()
+    }
+
+    /// Takes the bell's pending rings, so that it can be waited for again.
+    fn hear(&self) {
+        // "Would block" is the only error, and means that there were none.
+        let _none = rustix::io::read(&*self.bell, &mut [0; 8]);
+    }
+
+    fn flush(&self, deadline: Instant) -> io::Result<()> {
+        while !self.drained() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let timeout = rustix::event::Timespec::try_from(left).map_err(io::Error::other)?;
+            match rustix::event::poll(&mut [PollFd::new(&*self.bell, PollFlags::IN)], Some(&timeout)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => self.hear(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the view is made from.
+#[must_use]
+pub fn request(spec: &Spec) -> view::Request {
+    let environment: BTreeMap<_, _> = spec.environment.iter().cloned().collect();
+    let sight = &spec.sight;
+    view::Request {
+        cwd: sight.current.clone(),
+        volumes: sight
+            .volumes
+            .iter()
+            .map(|volume| view::Volume {
+                source: volume.source.clone(),
+                target: volume.target.clone(),
+                read_only: volume.read_only,
+            })
+            .collect(),
+        path: environment.get(OsStr::new("PATH")).cloned(),
+        home: sight.home.clone(),
+        home_tools: sight.home_tools,
+        environment,
+    }
+}
+
+/// What the guest is told about its root.
+fn mount(spec: &Spec, view: &View) -> wire::Mount {
+    let volumes = view.volumes().iter().map(|volume| wire::Volume {
+        target: exec::bytes(volume.target.as_os_str()),
+        directory: volume.is_directory(),
+        read_only: volume.read_only,
+    });
+    // Half of the memory, as Linux's own tmpfs would take; the other half stays for the command.
+    wire::Mount { private_bytes: spec.memory / 2, volumes: volumes.collect() }
+}

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The time between a machine's start and a run's end: one loop over descriptors and deadlines.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use guest_init::wire::{FromGuest, ToGuest, VERSION};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Error, Outcome, Relays, exec, mount};
+use crate::engine::{Ending, Machine};
+use crate::fs;
+use crate::outcome::{Cause, Victim};
+use crate::session::Session;
+use crate::spec::Spec;
+use crate::sys::signals::{ENDING, Signals};
+use crate::view::View;
+
+/// How long a machine may take until its command has started. Under emulation on a crowded host a boot takes many
+/// times its usual second.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// How often init is asked whether it is there, and how long it may take to answer while the command starves it.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PONG_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a command may take to clean up after a signal that ends the run.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long to wait for the machine's own end after its control connection or its file server has ended.
+const LOST_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long the rest of the output may stand still, through no fault of its reader, after the command has ended.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+
+/// How often a drain is looked at.
+const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Booting,
+    Mounting,
+    Starting,
+    Running,
+    Draining,
+}
+
+/// A run in progress.
+pub(super) struct Watch<'a> {
+    spec: &'a Spec,
+    session: Session,
+    relays: &'a Relays,
+    signals: Option<&'a Signals>,
+    mount: ToGuest,
+    phase: Phase,
+    boot_deadline: Instant,
+    deadline: Option<Instant>,
+    ping_at: Option<Instant>,
+    pong_deadline: Option<Instant>,
+    cancelled: Option<(i32, Instant)>,
+    /// What broke that may be only the first sign of the machine's end, and until when its end is waited for.
+    lost: Option<(Cause, Instant)>,
+    control_open: bool,
+    files_alive: bool,
+    verdict: Option<Cause>,
+    drain: Option<Drain>,
+}
+
+/// How the drain goes: when it last moved, and how far it was then.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    moved: Instant,
+    bytes: u64,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(
+        spec: &'a Spec,
+        view: &View,
+        session: Session,
+        relays: &'a Relays,
+        signals: Option<&'a Signals>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            spec,
+            session,
+            relays,
+            signals,
+            mount: ToGuest::Mount(mount(spec, view)),
+            phase: Phase::Booting,
+            boot_deadline: Instant::now() + BOOT_LIMIT,
+            deadline: None,
+            ping_at: None,
+            pong_deadline: None,
+            cancelled: None,
+            lost: None,
+            control_open: true,
+            files_alive: true,
+            verdict: None,
+            drain: None,
+        })
+    }
+
+    /// Watches until there is a verdict.
+    pub(super) fn until_the_end(
+        mut self,
+        machine: &mut Machine,
+        files: &mut fs::Worker,
+        outcome: &mut Outcome,
+    ) -> Result<Cause, Error> {
+        loop {
+            let ready = self.wait(machine, files)?;
+            machine.read_console();
+            self.relays.hear();
+            if let Some(cause) = self.hear_signals()? {
+                return Ok(cause);
+            }
+            if self.control_open
+                && let Some(cause) = self.hear_guest(outcome)?
+            {
+                return Ok(cause);
+            }
+            if self.relays.budget.exceeded() {
+                return Ok(Cause::OutputLimit);
+            }
+            if self.phase == Phase::Draining && self.relays.drained() {
+                outcome.stages.end("drain");
+                return Ok(self.final_cause());
+            }
+            if ready.machine || machine.console().stopped() {
+                return self.machine_ended(machine);
+            }
+            if ready.files {
+                // It ends by itself when its connection to the machine closes.
+                let how = files.try_wait()?.map_or_else(String::new, |status| status.to_string());
+                self.files_alive = false;
+                self.lose(Cause::VmmCrash(format!("the file server ended: {how}")));
+            }
+            if let Some(cause) = self.check_deadlines()? {
+                return Ok(cause);
+            }
+        }
+    }
+
+    fn wait(&self, machine: &Machine, files: &fs::Worker) -> io::Result<Ready> {
+        let timeout = match self.next_deadline() {
+            None => None,
+            Some(at) => {
+                let left = at.saturating_duration_since(Instant::now());
+                Some(Timespec::try_from(left).map_err(io::Error::other)?)
+            }
+        };
+        let files_events = if self.files_alive { PollFlags::IN } else { PollFlags::empty() };
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(machine.end_fd(), PollFlags::IN),
+            PollFd::new(files, files_events),
+            PollFd::new(&*self.relays.bell, PollFlags::IN),
+        ];
+        if self.control_open {
+            fds.push(PollFd::new(&self.session, self.session.interest()));
+        }
+        if let Some(signals) = self.signals {
+            fds.push(PollFd::new(signals, PollFlags::IN));
+        }
+        if let Some(console) = machine.console().poll_fd() {
+            fds.push(PollFd::from_borrowed_fd(console, PollFlags::IN));
+        }
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => Ok(Ready { machine: !fds[0].revents().is_empty(), files: self.files_alive && !fds[1].revents().is_empty() }),
+            Err(rustix::io::Errno::INTR) => Ok(Ready { machine: false, files: false }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let boot =
+            matches!(self.phase, Phase::Booting | Phase::Mounting | Phase::Starting).then_some(self.boot_deadline);
+        let limit = self.deadline.filter(|_| self.phase == Phase::Running);
+        let cancel = self.cancelled.map(|(_, at)| at);
+        let lost = self.lost.as_ref().map(|(_, at)| *at);
+        let drain = self.drain.map(|_| Instant::now() + DRAIN_INTERVAL);
+        let pong = self.pong_deadline.or(self.ping_at).filter(|_| self.phase == Phase::Running);
+        [boot, limit, cancel, lost, drain, pong].into_iter().flatten().min()
+    }
+
+    fn hear_signals(&mut self) -> Result<Option<Cause>, Error> {
+        let Some(signals) = self.signals else { return Ok(None) };
+        while let Some(signal) = signals.next()? {
+            if ENDING.contains(&signal) {
+                if self.cancelled.is_some() || self.phase != Phase::Running {
+                    return Ok(Some(Cause::Cancelled(signal)));
+                }
+                self.cancelled = Some((signal, Instant::now() + CANCEL_LIMIT));
+            }
+            if self.phase == Phase::Running {
+                self.send(&ToGuest::Signal(signal));
+            }
+        }
+        Ok(None)
+    }
+
+    fn hear_guest(&mut self, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {
+        match self.session.step() {
+            Ok(messages) => {
+                for message in messages {
+                    if let Some(cause) = self.take(message, outcome)? {
+                        return Ok(Some(cause));
+                    }
+                }
+            }
+            Err(error) => {
+                self.control_open = false;
+                self.lose(Cause::LostContact(crate::explain(&error)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Acts on one message. Anything out of turn is a broken protocol: init never sends it.
+    fn take(&mut self, message: FromGuest, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {
+        match (self.phase, message) {
+            (Phase::Booting, FromGuest::Hello { version: VERSION }) => {
+                outcome.stages.end("boot");
+                self.phase = Phase::Mounting;
+                let mount = self.mount.clone();
+                self.send(&mount);
+            }
+            (Phase::Mounting, FromGuest::Mounted) => {
+                outcome.stages.end("mount");
+                self.phase = Phase::Starting;
+                let exec = ToGuest::Exec(exec::message(self.spec)?);
+                self.send(&exec);
+            }
+            (Phase::Starting, FromGuest::Ready) => outcome.stages.end("ready"),
+            (Phase::Starting, FromGuest::Started) => {
+                outcome.stages.end("start");
+                outcome.started = true;
+                self.phase = Phase::Running;
+                let now = Instant::now();
+                self.deadline = self.spec.timeout.map(|timeout| now + timeout);
+                self.ping_at = Some(now + PING_INTERVAL);
+            }
+            (Phase::Starting, FromGuest::NotStarted { step, errno }) => {
+                return Ok(Some(exec::not_started(self.spec, step, errno)));
+            }
+            (Phase::Mounting | Phase::Starting, FromGuest::Failed { step, errno }) => {
+                return Ok(Some(exec::failed(step, errno)));
+            }
+            (Phase::Running, FromGuest::Ended(ended)) => {
+                outcome.stages.end("run");
+                outcome.usage = ended.usage;
+                self.verdict = Some(exec::ended(&ended));
+                self.phase = Phase::Draining;
+                self.drain = Some(Drain { moved: Instant::now(), bytes: self.relays.bytes_out() });
+            }
+            (Phase::Running, FromGuest::Pong) => {
+                self.pong_deadline = None;
+                self.ping_at = Some(Instant::now() + PING_INTERVAL);
+            }
+            // An answer that crossed the command's end.
+            (Phase::Draining, FromGuest::Pong) => {}
+            (phase, message) => {
+                return Ok(Some(Cause::LostContact(format!("{message:?} while {phase:?} breaks the protocol"))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Queues a message and sends what can be. A failure shows at the next look at the connection.
+    fn send(&mut self, message: &ToGuest) {
+        if let Err(error) = self.session.send(message) {
+            self.lose(Cause::LostContact(crate::explain(&error)));
+        }
+    }
+
+    /// Notes the first sign of an end.
+    fn lose(&mut self, cause: Cause) {
+        self.lost.get_or_insert((cause, Instant::now() + LOST_LIMIT));
+    }
+
+    fn final_cause(&mut self) -> Cause {
+        let verdict = self.verdict.take();
+        match self.cancelled {
+            Some((signal, _)) => Cause::Cancelled(signal),
+            None => verdict.unwrap_or_else(|| Cause::LostContact("the command's end was never told".to_owned())),
+        }
+    }
+
+    fn machine_ended(&mut self, machine: &mut Machine) -> Result<Cause, Error> {
+        let ending = machine.end()?;
+        let console = machine.console();
+        if let Some((signal, _)) = self.cancelled {
+            return Ok(Cause::Cancelled(signal));
+        }
+        Ok(match ending {
+            Ending::Crash(how) => Cause::VmmCrash(how),
+            _ if console.out_of_memory() => Cause::Oom(Victim::Init),
+            _ if console.panicked() => Cause::GuestPanic,
+            Ending::Guest | Ending::Ours => Cause::GuestReset,
+        })
+    }
+
+    fn check_deadlines(&mut self) -> Result<Option<Cause>, Error> {
+        let now = Instant::now();
+        if let Some((signal, _)) = self.cancelled.filter(|(_, at)| *at <= now) {
+            return Ok(Some(Cause::Cancelled(signal)));
+        }
+        if let Some((cause, _)) = self.lost.as_ref().filter(|(_, at)| *at <= now) {
+            return Ok(Some(cause.clone()));
+        }
+        match self.phase {
+            Phase::Booting | Phase::Mounting | Phase::Starting if self.boot_deadline <= now => {
+                Ok(Some(Cause::BootTimeout))
+            }
+            Phase::Running => Ok(self.check_running(now)),
+            Phase::Draining => Ok(self.check_drain(now)),
+            _ => Ok(None),
+        }
+    }
+
+    fn check_running(&mut self, now: Instant) -> Option<Cause> {
+        if self.deadline.is_some_and(|at| at <= now) {
+            return Some(Cause::Timeout);
+        }
+        if self.pong_deadline.is_some_and(|at| at <= now) {
+            let limit = PONG_LIMIT.as_secs();
+            return Some(Cause::LostContact(format!("guest init did not answer for {limit} s")));
+        }
+        if self.pong_deadline.is_none() && self.ping_at.is_some_and(|at| at <= now) {
+            self.send(&ToGuest::Ping);
+            self.pong_deadline = Some(now + PONG_LIMIT);
+        }
+        None
+    }
+
+    fn check_drain(&mut self, now: Instant) -> Option<Cause> {
+        let drain = self.drain.as_mut()?;
+        let bytes = self.relays.bytes_out();
+        if bytes != drain.bytes || self.relays.writing() {
+            *drain = Drain { moved: now, bytes };
+        }
+        (now - drain.moved >= DRAIN_LIMIT)
+            .then(|| Cause::LostContact("the rest of the command's output never came".to_owned()))
+    }
+}
+
+/// Which of the processes have ended.
+struct Ready {
+    machine: bool,
+    files: bool,
+}

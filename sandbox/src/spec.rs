@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What to run, as plain data. Nothing here touches the machine but [`Spec::check`], which explains every refusal.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Least memory a guest boots with, in bytes.
+pub const MEMORY_MIN: u64 = 128 << 20;
+/// Most memory that fits below the gap a PC leaves under 4 GiB plus what QEMU's microvm places above it, in bytes.
+pub const MEMORY_MAX: u64 = 64 << 30;
+/// Memory of a guest unless `-m` says otherwise, in bytes. Only what the guest touches is taken from the host.
+pub const MEMORY_DEFAULT: u64 = 1 << 30;
+/// Most virtual CPUs; the guest kernel is built for no more.
+pub const CPUS_MAX: u32 = 32;
+
+/// One command and everything about the run that the caller decides.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Program and arguments.
+    pub command: Vec<OsString>,
+    /// The command's whole environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Working directory in the guest, absolute.
+    pub workdir: PathBuf,
+    /// Whom the command runs as.
+    pub user: User,
+    /// What of the host the guest sees.
+    pub sight: Sight,
+    /// Guest memory in bytes.
+    pub memory: u64,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Time limit from the command's start.
+    pub timeout: Option<Duration>,
+    /// Limit of what the command may write to its standard streams, in bytes.
+    pub output_limit: Option<u64>,
+    /// Which engine to use.
+    pub engine: Choice,
+    /// Whether anything but hardware virtualization is refused.
+    pub require_kvm: bool,
+    /// Resource limits and file mode mask the command starts with.
+    pub process: Process,
+}
+
+/// A user as the kernel knows one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// What of the host the guest sees besides its system directories.
+#[derive(Debug, Clone)]
+pub struct Sight {
+    /// The caller's current directory, shown at the same path.
+    pub current: PathBuf,
+    /// The caller's home directory, of which only tools are shown.
+    pub home: Option<PathBuf>,
+    /// Further files and directories (`-v`).
+    pub volumes: Vec<Volume>,
+    /// Whether to show the tools that `PATH` finds in the home directory.
+    pub home_tools: bool,
+}
+
+/// One `-v SRC:DST[:ro]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// File or directory of the host.
+    pub source: PathBuf,
+    /// Absolute path in the guest.
+    pub target: PathBuf,
+    /// Whether the guest may not write to it.
+    pub read_only: bool,
+}
+
+/// What a process inherits besides its environment.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Resource limits: Linux's number, soft and hard value.
+    pub rlimits: Vec<(u32, u64, u64)>,
+}
+
+/// Which engine to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Choice {
+    /// KVM where it can run a kernel, else emulation by QEMU.
+    Auto,
+    /// KVM or nothing.
+    Kvm,
+    /// Emulation by QEMU.
+    Qemu,
+}
+
+/// Why a Spec cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No program was named.
+    #[error("no command given; try: sandbox run -- echo hello")]
+    NoCommand,
+    /// A string holds a NUL byte, which no Linux process can be given.
+    #[error("{what} {text:?} contains a NUL byte")]
+    Nul {
+        /// Which string.
+        what: &'static str,
+        /// The string.
+        text: OsString,
+    },
+    /// An environment entry has no name, or one with `=` in it.
+    #[error("environment entry {0:?} has no usable name")]
+    EnvironmentName(OsString),
+    /// Memory out of range.
+    #[error("{0} bytes of memory: a guest needs between {MEMORY_MIN} (128M) and {MEMORY_MAX} (64G)")]
+    Memory(u64),
+    /// CPU count out of range.
+    #[error("{0} CPUs: a guest has between 1 and {CPUS_MAX}")]
+    Cpus(u32),
+    /// Working directory not absolute.
+    #[error("working directory {0:?} is not an absolute path")]
+    Workdir(PathBuf),
+    /// A time limit of zero.
+    #[error("a time limit of zero leaves the command no time; leave --timeout out for none")]
+    Timeout,
+}
+
+impl Spec {
+    /// Checks what can be checked without looking at the machine.
+    ///
+    /// # Errors
+    /// The first reason why this cannot be run.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.command.first().is_none() {
+            return Err(Error::NoCommand);
+        }
+        let strings = self.command.iter().map(|argument| ("argument", argument));
+        let names = self.environment.iter().flat_map(|(name, value)| [("variable", name), ("value", value)]);
+        if let Some((what, text)) = strings.chain(names).find(|(_, text)| text.as_bytes().contains(&0)) {
+            return Err(Error::Nul { what, text: text.clone() });
+        }
+        if let Some((name, _)) = self.environment.iter().find(|(name, _)| name.is_empty() || has_equals(name)) {
+            return Err(Error::EnvironmentName(name.clone()));
+        }
+        if !self.workdir.is_absolute() {
+            return Err(Error::Workdir(self.workdir.clone()));
+        }
+        if !(MEMORY_MIN..=MEMORY_MAX).contains(&self.memory) {
+            return Err(Error::Memory(self.memory));
+        }
+        if !(1..=CPUS_MAX).contains(&self.cpus) {
+            return Err(Error::Cpus(self.cpus));
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            return Err(Error::Timeout);
+        }
+        Ok(())
+    }
+}
+
+fn has_equals(name: &OsString) -> bool {
+    name.as_bytes().contains(&b'=')
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Virtio devices, each written once and driven by any front-end (virtio 1.2).
+//!
+//! [`device`] is the seam: a device is described by data and fed by calls. [`ring`] is the one user of a split
+//! virtqueue, [`worker`] the thread that owns a device. Front-ends complete a [`ring::Ring`] and hand it to the
+//! worker: [`vhost_user`] for a QEMU process. Not for choosing devices: that is `devices`' part.
+
+pub mod device;
+pub mod ring;
+pub mod rng;
+pub mod vhost_user;
+pub mod vsock;
+pub mod worker;
+
+#[cfg(test)]
+mod conformance;
+
+pub use device::{Device, Id, Traits};

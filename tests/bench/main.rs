@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `make bench`: a run beside bare QEMU, where a run's time goes, and how fast its streams are.
+//!
+//! The machine is shared and noisy: contenders take turns within each round, so what matters are the ratios. Numbers of
+//! rounds and bytes come from `BENCH_ROUNDS` and `BENCH_MIB`. docs/benchmarks.md keeps results.
+
+use std::env;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use images::{COMMAND_LINE, Flavour, Store, build_initramfs};
+use tests::{Bench, program};
+
+/// An init that resets the machine with its first instruction: reboot(2), `LINUX_REBOOT_CMD_RESTART`.
+const RESET_INIT: &str = "
+.globl _start
+_start:
+    mov $169, %eax
+    mov $0xfee1dead, %edi
+    mov $0x28121969, %esi
+    mov $0x01234567, %edx
+    syscall
+    hlt
+";
+
+/// Stages in the order of docs/report.md.
+const STAGES: [&str; 10] = ["prepare", "view", "machine", "boot", "mount", "ready", "start", "run", "drain", "end"];
+
+fn main() -> Result<()> {
+    let rounds = setting("BENCH_ROUNDS", 15)?;
+    let mebibytes = setting("BENCH_MIB", 256)?;
+    let bench = Bench::new();
+    let bare = Bare::prepare(bench.path())?;
+    // One of each that does not count: caches.
+    bare.boot()?;
+    first_run(&bench)?;
+
+    let (mut ours, mut theirs, mut stages) = (Vec::new(), Vec::new(), vec![Vec::new(); STAGES.len()]);
+    for round in 0..rounds {
+        let mut one = || -> Result<()> {
+            let ran = bench.run(["--", "true"]).wait();
+            ensure!(ran.code() == 0, "a run failed: {}", ran.stderr);
+            ours.push(ran.wall);
+            for (samples, stage) in stages.iter_mut().zip(STAGES) {
+                samples.push(ran.report["timings_ms"][stage].as_f64().context("a stage is missing")?);
+            }
+            Ok(())
+        };
+        // ABBA: neither contender always comes first.
+        if round % 2 == 0 {
+            one()?;
+            theirs.push(bare.boot()?);
+        } else {
+            theirs.push(bare.boot()?);
+            one()?;
+        }
+    }
+    let mut ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()).collect();
+    println!("## `run -- true` beside bare QEMU, {rounds} rounds, interleaved\n");
+    println!("| contender | median ms | best ms |\n| --- | --- | --- |");
+    for (name, samples) in [("sandbox run -- true", &ours), ("QEMU, same kernel, init resets at once", &theirs)] {
+        let mut sorted: Vec<f64> = samples.iter().map(|wall| wall.as_secs_f64() * 1e3).collect();
+        println!("| {name} | {:.0} | {:.0} |", median(&mut sorted), sorted[0]);
+    }
+    println!("\nratio, median of rounds: **{:.2}** (least {:.2})\n", median(&mut ratios), ratios[0]);
+    println!("## Where a run's time goes\n\n| stage | median ms |\n| --- | --- |");
+    for (stage, samples) in STAGES.iter().zip(&mut stages) {
+        println!("| {stage} | {:.1} |", median(samples));
+    }
+    println!("\n## Streams, {mebibytes} MiB\n\n| direction | MB/s |\n| --- | --- |");
+    println!("| out (`head -c … /dev/zero`) | {:.0} |", out(&bench, mebibytes)?);
+    println!("| in (`cat > /dev/null`) | {:.0} |", into(&bench, mebibytes)?);
+    Ok(())
+}
+
+fn setting(name: &str, default: u64) -> Result<u64> {
+    match env::var(name) {
+        Ok(text) => text.parse().with_context(|| format!("{name} is no number")),
+        Err(_) => Ok(default),
+    }
+}
+
+fn median(samples: &mut [f64]) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
+
+fn first_run(bench: &Bench) -> Result<()> {
+    let ran = bench.run(["--", "true"]).wait();
+    ensure!(ran.code() == 0, "the first run failed: {}", ran.stderr);
+    Ok(())
+}
+
+/// QEMU as the engine starts it, without devices, and an initramfs that resets at once.
+struct Bare {
+    kernel: PathBuf,
+    initramfs: PathBuf,
+}
+
+impl Bare {
+    fn prepare(place: &Path) -> Result<Self> {
+        let (source, init) = (place.join("reset.S"), place.join("reset"));
+        fs::write(&source, RESET_INIT)?;
+        let made =
+            Command::new("gcc").args(["-nostdlib", "-static", "-no-pie", "-o"]).arg(&init).arg(&source).status()?;
+        ensure!(made.success(), "gcc failed");
+        let store = Store::at(place.join("store"));
+        let initramfs = build_initramfs(&store, &init, &mut |_| {})?;
+        let kernel = Store::of_user()?.kernel(Flavour::Base)?;
+        Ok(Self { kernel: kernel.path().to_owned(), initramfs: initramfs.path().to_owned() })
+    }
+
+    fn boot(&self) -> Result<Duration> {
+        let begun = Instant::now();
+        let machine = "microvm,acpi=off,pcie=off,usb=off,pit=on,pic=on,rtc=on,isa-serial=on";
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"]);
+        qemu.args(["-M", machine, "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "1G", "-serial", "null"]);
+        qemu.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs);
+        qemu.args(["-append", &format!("{COMMAND_LINE} {}", images::clock_words(2_600_000))]).stdin(Stdio::null());
+        let status = qemu.status().context("cannot start QEMU")?;
+        ensure!(status.success(), "QEMU ended with {status}");
+        Ok(begun.elapsed())
+    }
+}
+
+/// Megabytes a second, by the report's own clock for the command's life.
+fn rate(mebibytes: u64, report: &Path) -> Result<f64> {
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(report)?)?;
+    let timings = &report["timings_ms"];
+    let ms = timings["run"].as_f64().context("no run stage")? + timings["drain"].as_f64().context("no drain stage")?;
+    Ok((mebibytes << 20) as f64 / 1e6 / (ms / 1e3))
+}
+
+fn out(bench: &Bench, mebibytes: u64) -> Result<f64> {
+    let mut child = bench.shell(&format!("head -c {} /dev/zero", mebibytes << 20)).spawn();
+    let mut output = child.stdout.take().context("piped")?;
+    let (mut total, mut buffer) = (0, vec![0; 1 << 16]);
+    loop {
+        match output.read(&mut buffer)? {
+            0 => break,
+            count => total += count as u64,
+        }
+    }
+    ensure!(child.wait()?.success() && total == mebibytes << 20, "{total} bytes came");
+    rate(mebibytes, &bench.path().join(".report.json"))
+}
+
+fn into(bench: &Bench, mebibytes: u64) -> Result<f64> {
+    let mut child = bench.shell("cat > /dev/null").input("").spawn();
+    let mut stdin = child.stdin.take().context("piped")?;
+    let block = vec![0; 1 << 20];
+    for _ in 0..mebibytes {
+        stdin.write_all(&block)?;
+    }
+    drop(stdin);
+    ensure!(child.wait()?.success(), "the command failed at {}", program().display());
+    rate(mebibytes, &bench.path().join(".report.json"))
+}

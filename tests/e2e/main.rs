@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//! End to end: every case boots a machine of its own and looks at what comes out of it.
+//!
+//! The list of modules is explicit. A case that cannot run here says why and is skipped; with `SANDBOX_STRICT=1` it
+//! fails instead. Cases named `soak::` take longer than CI may and run with `SANDBOX_SOAK=1`.
+
+mod arguments;
+mod files;
+mod isolation;
+mod jobs;
+mod kill;
+mod readme;
+mod status;
+mod stdio;
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+
+use harness::Case;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let cases = [
+        arguments::CASES,
+        files::CASES,
+        isolation::CASES,
+        jobs::CASES,
+        kill::CASES,
+        readme::CASES,
+        status::CASES,
+        stdio::CASES,
+    ];
+    let cases: Vec<&'static Case> = cases.into_iter().flatten().collect();
+    let names: HashSet<&str> = cases.iter().map(|case| case.name).collect();
+    assert_eq!(names.len(), cases.len(), "two cases share a name");
+    libtest_mimic::run(&arguments, cases.into_iter().map(trial).collect()).exit_code()
+}
+
+fn set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| value != "0")
+}
+
+fn trial(case: &'static Case) -> Trial {
+    let strict = set("SANDBOX_STRICT");
+    let obstacle = case.obstacle();
+    let left_out = case.name.starts_with("soak::") && !set("SANDBOX_SOAK");
+    let skipped = left_out || (obstacle.is_some() && !strict);
+    let kind = match &obstacle {
+        Some(reason) if skipped => format!("skipped: {reason}"),
+        _ if left_out => "SANDBOX_SOAK=1 runs it".to_owned(),
+        _ => String::new(),
+    };
+    Trial::test(case.name, move || match obstacle {
+        Some(reason) => Err(Failed::from(format!("cannot run here: {reason}"))),
+        None => (case.body)().map_err(Failed::from),
+    })
+    .with_kind(kind)
+    .with_ignored_flag(skipped)
+}
