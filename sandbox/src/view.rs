@@ -204,10 +204,15 @@ impl View {
         explain::text(self)
     }
 
+    /// Adds an entry. The first for a path stays, except that an empty directory makes room for the host's.
     fn add(&mut self, path: impl Into<PathBuf>, kind: Kind, why: impl Into<String>) {
-        let path = path.into();
-        if !self.entries.iter().any(|entry| entry.path == path) {
-            self.entries.push(Entry { path, kind, why: why.into() });
+        let entry = Entry { path: path.into(), kind, why: why.into() };
+        match self.entries.iter_mut().find(|other| other.path == entry.path) {
+            None => self.entries.push(entry),
+            Some(other) if matches!((&other.kind, &entry.kind), (Kind::Directory { .. }, Kind::Shown { .. })) => {
+                *other = entry;
+            }
+            Some(_) => {}
         }
     }
 

@@ -166,7 +166,10 @@ impl<'a> Watch<'a> {
             fds.push(PollFd::from_borrowed_fd(console, PollFlags::IN));
         }
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => Ok(Ready { machine: !fds[0].revents().is_empty(), files: self.files_alive && !fds[1].revents().is_empty() }),
+            Ok(_) => Ok(Ready {
+                machine: !fds[0].revents().is_empty(),
+                files: self.files_alive && !fds[1].revents().is_empty(),
+            }),
             Err(rustix::io::Errno::INTR) => Ok(Ready { machine: false, files: false }),
             Err(error) => Err(error.into()),
         }

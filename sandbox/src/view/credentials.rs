@@ -46,6 +46,17 @@ pub(super) fn inside(home: &Path, path: &Path) -> Vec<PathBuf> {
     all(home).filter(|kept| kept != path && kept.starts_with(path)).collect()
 }
 
+/// Kerberos tickets directly in a directory: they lie in `/tmp` (krb5.conf(5), `default_ccache_name`).
+pub(super) fn tickets(directory: &Path) -> Vec<PathBuf> {
+    let entries = directory.read_dir().into_iter().flatten().flatten();
+    let mut tickets: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"krb5cc"))
+        .map(|entry| entry.path())
+        .collect();
+    tickets.sort();
+    tickets
+}
+
 fn all(home: &Path) -> impl Iterator<Item = PathBuf> {
     KEPT.iter().map(move |kept| home.join(kept))
 }

@@ -7,7 +7,7 @@
 //! runs. A directory where credentials are kept is refused, because there is no innocent reason to be in it.
 
 use super::homes::Homes;
-use super::{Audience, Error, Kind, View};
+use super::{Audience, Error, Kind, View, credentials};
 use std::path::Path;
 
 /// Directories that are never shown as a whole, though one below them may be.
@@ -46,6 +46,9 @@ pub(super) fn describe(view: &mut View, cwd: &Path, homes: &Homes) -> Result<(),
         }
     } else {
         view.show(cwd, Audience::Caller, WHY);
+        for ticket in credentials::tickets(&real) {
+            view.add(ticket, Kind::Covered, "credentials");
+        }
     }
     Ok(())
 }

@@ -133,6 +133,22 @@ fn credentials_inside_the_current_directory_are_covered() {
 }
 
 #[test]
+fn a_directory_that_is_empty_otherwise_is_shown_when_current() {
+    let view = View::of(&Request { cwd: "/tmp".into(), ..Request::default() }).unwrap();
+    let tmp: Vec<_> = view.entries().iter().filter(|entry| entry.path == Path::new("/tmp")).collect();
+    assert!(matches!(tmp[..], [Entry { kind: Kind::Shown { audience: Audience::Caller, .. }, .. }]));
+}
+
+#[test]
+fn tickets_in_the_current_directory_are_covered() {
+    let home = home();
+    let cwd = home.path().join("src");
+    fs::write(cwd.join("krb5cc_1000"), "x").unwrap();
+    let view = View::of(&request(home.path(), &cwd, &[])).unwrap();
+    assert!(view.entries().iter().any(|entry| entry.path == cwd.join("krb5cc_1000") && entry.kind == Kind::Covered));
+}
+
+#[test]
 fn a_linked_home_directory_is_shown_with_its_link() {
     let real = home();
     let other = tempfile::tempdir_in(std::env::temp_dir().canonicalize().unwrap()).unwrap();
