@@ -11,8 +11,9 @@ use crate::{
     cgroup::Group,
     exec::{Program, become_command},
     failure::{Failure, at},
-    sys::{self, Clone, Closing},
-    wire::{self, Decoder, End, Exec, Message, Step},
+    progress::{Event, Report},
+    sys::{self, Clone, Closing, Watch},
+    wire::{self, Decoder, End, Exec, Step},
 };
 use rustix::{
     fd::{AsFd, OwnedFd},
@@ -20,25 +21,9 @@ use rustix::{
     io::{Errno, read, write},
     mount::{MountFlags, mount},
     pipe::{PipeFlags, pipe_with},
-    process::{PidfdGetfdFlags, WaitOptions, WaitStatus, pidfd_getfd, wait, waitpid},
+    process::{Pid, PidfdGetfdFlags, WaitOptions, pidfd_getfd, wait, waitpid},
     stdio::{dup2_stdin, dup2_stdout},
 };
-use serde::{Deserialize, Serialize};
-
-/// What the first process tells init.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Report {
-    /// The command's process exists; it is not yet the command.
-    Forked,
-    /// It did not become the command.
-    Failed(Step, i32),
-    /// It has ended.
-    Ended(End),
-}
-
-impl Message for Report {
-    const MAX: usize = 32;
-}
 
 /// The number under which the first process holds the descriptor of the command's process.
 const COMMAND_AT: i32 = 1;
@@ -46,13 +31,13 @@ const COMMAND_AT: i32 = 1;
 /// A running namespace, seen from init.
 #[derive(Debug)]
 pub struct Namespace {
-    pid: rustix::process::Pid,
+    pid: Pid,
     /// Readable when the first process has ended.
-    pub pidfd: OwnedFd,
-    /// Carries [`Report`]s; never blocks.
-    pub reports: OwnedFd,
+    pidfd: OwnedFd,
+    /// Carries [`Report`]s, up to its end; never blocks.
+    reports: Option<OwnedFd>,
     /// At its end when the command's process has replaced its program, or has ended.
-    pub gate: OwnedFd,
+    gate: Option<OwnedFd>,
     decoder: Decoder<Report>,
 }
 
@@ -70,24 +55,45 @@ impl Namespace {
             Clone::Child => First { exec, program, group, streams, report }.serve(),
             Clone::Parent { pid, pidfd } => {
                 drop(held);
-                Ok(Self { pid, pidfd, reports, gate, decoder: Decoder::default() })
+                Ok(Self { pid, pidfd, reports: Some(reports), gate: Some(gate), decoder: Decoder::default() })
             }
         }
     }
 
-    /// Takes the reports that have arrived.
-    pub fn read_reports(&mut self, mut deliver: impl FnMut(Report)) {
+    /// What to poll for: reports, the gate, the end. What is at its end is not watched, or it would be news for ever.
+    pub fn watches(&self) -> [Watch; 3] {
+        let watch = |pipe: &Option<OwnedFd>| pipe.as_ref().map_or(Watch::NOTHING, |pipe| Watch::new(pipe, Watch::IN));
+        [watch(&self.reports), watch(&self.gate), Watch::new(&self.pidfd, Watch::IN)]
+    }
+
+    /// Takes what the poll of [`Namespace::watches`] has seen; `deliver` gets each event in the order of its cause. So
+    /// reports come first: whatever opened the gate or ended the namespace has reported before it did.
+    pub fn serve(&mut self, [_, gate, end]: [Watch; 3], mut deliver: impl FnMut(Event)) {
+        self.read_reports(&mut deliver);
+        if gate.seen != 0 {
+            self.gate = None;
+            deliver(Event::GateOpen);
+        }
+        if end.seen != 0
+            && let Ok(Some((_, status))) = waitpid(Some(self.pid), WaitOptions::NOHANG)
+        {
+            deliver(Event::NamespaceEnded(status.terminating_signal()));
+        }
+    }
+
+    fn read_reports(&mut self, mut deliver: impl FnMut(Event)) {
         let mut bytes = [0; 256];
-        loop {
-            match read(&self.reports, &mut bytes[..]) {
-                Err(Errno::INTR) => {}
-                Ok(0) | Err(_) => return,
-                // What is no report ends the reports: whoever wrote it has broken into the first process, and then the
-                // command's ending is lost.
-                Ok(count) => match self.decoder.push(&bytes[..count], &mut deliver) {
-                    Ok(()) => {}
-                    Err(_) => return,
-                },
+        while let Some(pipe) = &self.reports {
+            let read = match read(pipe, &mut bytes[..]) {
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR) => continue,
+                Err(_) => 0,
+                Ok(count) => count,
+            };
+            let reports = self.decoder.push(&bytes[..read], |report| deliver(Event::Report(report)));
+            // What is no report ends the reports: whoever wrote it has broken into the first process.
+            if read == 0 || reports.is_err() {
+                self.reports = None;
             }
         }
     }
@@ -95,11 +101,6 @@ impl Namespace {
     /// A descriptor of the command's process, once it is [`Report::Forked`].
     pub fn command(&self) -> Option<OwnedFd> {
         pidfd_getfd(&self.pidfd, COMMAND_AT, PidfdGetfdFlags::empty()).ok()
-    }
-
-    /// How the first process ended, if it has.
-    pub fn ended(&self) -> Option<WaitStatus> {
-        waitpid(Some(self.pid), WaitOptions::NOHANG).ok().flatten().map(|(_, status)| status)
     }
 
     /// Kills every process of the namespace.
@@ -163,7 +164,7 @@ fn take_post(report: &OwnedFd, pidfd: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 /// Reaps until nothing is left.
-fn reap(command: rustix::process::Pid) -> ! {
+fn reap(command: Pid) -> ! {
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == command => {
@@ -200,14 +201,5 @@ mod tests {
         assert_eq!(ending(255 << 8), End::Exited(255));
         assert_eq!(ending(9), End::Signaled(9));
         assert_eq!(ending(11 | 0x80), End::Signaled(11), "with a core dump");
-    }
-
-    #[test]
-    fn reports_fit_their_limit() {
-        for report in [Report::Forked, Report::Failed(Step::MountVolume(u32::MAX), i32::MIN), Report::Ended(End::Lost)]
-        {
-            let frame = wire::encode(&report).unwrap();
-            assert_eq!(wire::decode::<Report>(&frame[wire::HEADER_LEN..]), Ok(report));
-        }
     }
 }

@@ -3,11 +3,24 @@
 //!
 //! A machine of states without descriptors. Not for the streams, whose end is a matter of its own ([`crate::drain`]).
 
-use crate::{
-    namespace::Report,
-    wire::{End, Step},
-};
+use crate::wire::{End, Message, Step};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+/// What the first process of the command's namespace tells init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// The command's process exists; it is not yet the command.
+    Forked,
+    /// It did not become the command.
+    Failed(Step, i32),
+    /// It has ended.
+    Ended(End),
+}
+
+impl Message for Report {
+    const MAX: usize = 32;
+}
 
 /// What init learns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +95,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire;
     use Event::{GateOpen, NamespaceEnded};
 
     const FORKED: Event = Event::Report(Report::Forked);
@@ -130,5 +144,14 @@ mod tests {
     fn a_namespace_that_never_came_up_started_nothing() {
         let expected = [News::NotStarted(Step::Fork, 10)];
         assert_eq!(told(&[GateOpen, NamespaceEnded(None)]), expected);
+    }
+
+    #[test]
+    fn reports_fit_their_limit() {
+        for report in [Report::Forked, Report::Failed(Step::MountVolume(u32::MAX), i32::MIN), Report::Ended(End::Lost)]
+        {
+            let frame = wire::encode(&report).unwrap();
+            assert_eq!(wire::decode::<Report>(&frame[wire::HEADER_LEN..]), Ok(report));
+        }
     }
 }

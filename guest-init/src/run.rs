@@ -11,12 +11,13 @@ use crate::{
     failure::{Failure, at},
     machine,
     namespace::Namespace,
-    progress::{Event, News, Progress},
+    progress::{News, Progress},
     relay::Relay,
     sys::{self, Watch},
     vsock::Dialling,
     wire::{Ended, Exec, FromGuest, Step, ToGuest, port},
 };
+use alloc::vec::Vec;
 use core::convert::Infallible;
 use rustix::{
     fd::OwnedFd,
@@ -118,12 +119,12 @@ impl Run {
             slots.copy_from_slice(&relay.watches());
         }
         let Ok(()) = sys::poll(&mut watches, timeout) else { return Err(Error::Closed) };
-        let [host, report, gate, namespace, streams @ ..] = watches;
+        let [host, reports, gate, end, streams @ ..] = watches;
         for (slots, relay) in streams.as_chunks().0.iter().zip(&mut self.relays) {
             relay.serve(*slots);
         }
-        if report.seen | gate.seen | namespace.seen != 0 {
-            self.learn(control, gate.seen != 0, namespace.seen != 0)?;
+        if reports.seen | gate.seen | end.seen != 0 {
+            self.learn(control, [reports, gate, end])?;
         }
         control.serve(host.seen)?;
         self.obey(control)
@@ -131,32 +132,14 @@ impl Run {
 
     /// What the next news of the command can come from.
     fn milestones(&self) -> [Watch; 3] {
-        let starting = matches!(self.progress, Progress::Making | Progress::Preparing);
-        let gate = if starting { Watch::new(&self.namespace.gate, Watch::IN) } else { Watch::NOTHING };
-        if self.progress == Progress::Over {
-            return [Watch::NOTHING; 3];
-        }
-        [Watch::new(&self.namespace.reports, Watch::IN), gate, Watch::new(&self.namespace.pidfd, Watch::IN)]
+        if self.progress == Progress::Over { [Watch::NOTHING; 3] } else { self.namespace.watches() }
     }
 
-    /// Reports come first: whatever opened the gate or ended the namespace has reported before it did.
-    fn learn(&mut self, control: &mut Control, gate: bool, ended: bool) -> Result<(), Error> {
-        let Self { namespace, progress, .. } = self;
-        let mut news = [None; 4];
-        let mut slots = news.iter_mut();
-        let mut tell = |item| {
-            if let Some(slot) = slots.next() {
-                *slot = Some(item);
-            }
-        };
-        namespace.read_reports(|report| progress.advance(Event::Report(report), &mut tell));
-        if gate {
-            progress.advance(Event::GateOpen, &mut tell);
-        }
-        if ended && let Some(status) = namespace.ended() {
-            progress.advance(Event::NamespaceEnded(status.terminating_signal()), &mut tell);
-        }
-        news.into_iter().flatten().try_for_each(|item| self.announce(control, item))
+    fn learn(&mut self, control: &mut Control, milestones: [Watch; 3]) -> Result<(), Error> {
+        let mut news = Vec::new();
+        let progress = &mut self.progress;
+        self.namespace.serve(milestones, |event| progress.advance(event, |item| news.push(item)));
+        news.into_iter().try_for_each(|item| self.announce(control, item))
     }
 
     fn announce(&mut self, control: &mut Control, news: News) -> Result<(), Error> {

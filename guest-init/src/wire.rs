@@ -25,6 +25,9 @@ pub const FROM_GUEST_MAX: usize = 1024;
 /// (three quarters of `_STK_LIM`, execve(2)), and everything else is small.
 pub const TO_GUEST_MAX: usize = 8 << 20;
 
+/// How much of its room a [`Decoder`] keeps between messages.
+const KEPT: usize = 4 << 10;
+
 const MAGIC: [u8; 2] = *b"sb";
 
 /// vsock ports on the host that the guest dials, each exactly once.
@@ -353,6 +356,8 @@ impl<M: Message> Decoder<M> {
             if payload.is_some() && self.buffer.len() == want {
                 deliver(decode(&self.buffer[HEADER_LEN..])?);
                 self.buffer.clear();
+                // A long message is rare, and its room would be lacking for as long as the connection lasts.
+                self.buffer.shrink_to(KEPT);
                 continue;
             }
             if bytes.is_empty() {
