@@ -5,8 +5,9 @@
 //! pipe open for ever, so what is left of the namespace is killed a moment after the command's end; the pipes then come
 //! to their ends by themselves. Pure: times go in, actions come out.
 
-/// How long processes that the command left behind may go on, from its end.
-pub const GRACE_MS: u64 = 200;
+/// How long processes that the command left behind may go on, from its end. Long enough for `bash -c 'exec > >(tee log)'`
+/// to say its last words in an emulated guest, where a process takes tens of milliseconds to start.
+pub const GRACE_MS: u64 = 1000;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,9 +67,9 @@ mod tests {
         let mut drain = Drain::default();
         drain.begin(1000);
         drain.begin(1100);
-        assert_eq!(drain.next(1050, true), Action::Wait(Some(150)));
-        assert_eq!(drain.next(1200, true), Action::Kill);
-        assert_eq!(drain.next(1200, true), Action::Wait(None), "a slow reader has all the time it needs");
+        assert_eq!(drain.next(1050, true), Action::Wait(Some(GRACE_MS - 50)));
+        assert_eq!(drain.next(1000 + GRACE_MS, true), Action::Kill);
+        assert_eq!(drain.next(1000 + GRACE_MS, true), Action::Wait(None), "a slow reader has all the time it needs");
         assert_eq!(drain.next(99_999, false), Action::Wait(None));
     }
 }

@@ -180,7 +180,7 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
 /// Descriptor 0, whatever it is.
 pub fn standard_input() -> BorrowedFd<'static> {
     // SAFETY: the namespace's first process, the only caller, has put it there and never closes it.
-    unsafe { rustix::stdio::stdin() }
+    unsafe { BorrowedFd::borrow_raw(0) }
 }
 
 /// What becomes of the descriptors of [`close_from`].

@@ -136,7 +136,7 @@ impl Spec {
     /// # Errors
     /// The first reason why this cannot be run.
     pub fn check(&self) -> Result<(), Error> {
-        if self.command.first().is_none() {
+        if self.command.is_empty() {
             return Err(Error::NoCommand);
         }
         let strings = self.command.iter().map(|argument| ("argument", argument));
