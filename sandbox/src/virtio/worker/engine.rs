@@ -215,3 +215,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
