@@ -165,7 +165,7 @@ fn slow_reader_holds_back_only_its_own_connection() {
     guest.pipe(1).room = 100;
     guest.write(1024, &[1; 1000]);
     guest.write(1025, &[2; 100]);
-    assert_eq!(guest.pipe(0).to_host, []);
+    assert!(guest.pipe(0).to_host.is_empty());
     assert_eq!(guest.pipe(1).to_host, [2; 100]);
     guest.pipe(0).room = 600;
     guest.mux.ready(0);
