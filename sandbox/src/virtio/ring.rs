@@ -236,11 +236,10 @@ impl Ring {
         Ok(self.more)
     }
 
-    /// Replaces the bell.
-    pub(super) fn set_notify(&mut self, notify: Box<dyn Notify>) {
+    /// Replaces the bell, and rings it: the old one may have been rung in vain.
+    pub(super) fn set_notify(&mut self, notify: Box<dyn Notify>) -> Result<(), Error> {
         self.notify = notify;
-        // The old one may have been rung in vain.
-        self.pushed = true;
+        self.notify.notify().map_err(Error::Notify)
     }
 
     /// Its kick descriptor.

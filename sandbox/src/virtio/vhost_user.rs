@@ -58,7 +58,7 @@ pub enum Ending {
 /// A device that is being served. Dropping it ends its threads.
 ///
 /// When the other process has gone, bytes that the guest had sent still go to the device's streams until this is
-/// dropped: read those to their ends first.
+/// dropped: read those to their ends first. A stream that the guest never used ends only when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     socket: UnixStream,
@@ -170,3 +170,6 @@ impl Drop for Finish {
         let _ = eventfd::signal(&self.end.signal);
     }
 }
+
+#[cfg(test)]
+mod tests;
