@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// No test waits longer than this for a run to end; a hang is then a failure with words.
+/// No test waits longer than this for a run to end, unless it says so; a hang is then a failure with words.
 pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// The program under test: `SANDBOX_BIN`, or the one built beside this test.
@@ -59,7 +59,7 @@ impl Bench {
         let report = self.path().join(".report.json");
         let mut command = Command::new(program());
         command.current_dir(self.path()).arg("run").arg("--report").arg(&report).args(words).stdin(Stdio::null());
-        Call { command, report, input: Vec::new() }
+        Call { command, report, input: Vec::new(), limit: LIMIT }
     }
 
     /// A call that runs a shell script in the guest.
@@ -76,6 +76,7 @@ pub struct Call {
     pub command: Command,
     report: PathBuf,
     input: Vec<u8>,
+    limit: Duration,
 }
 
 /// A call under way. Dropping it ends it, so that a test that fails leaves nothing.
@@ -152,6 +153,13 @@ impl Call {
         self
     }
 
+    /// Waits this long instead of [`LIMIT`].
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Starts it with its output on pipes.
     #[must_use]
     pub fn spawn(mut self) -> Running {
@@ -169,14 +177,14 @@ impl Call {
     #[must_use]
     pub fn wait(mut self) -> Ran {
         let begun = Instant::now();
-        let (report, input) = (self.report.clone(), std::mem::take(&mut self.input));
+        let (report, input, limit) = (self.report.clone(), std::mem::take(&mut self.input), self.limit);
         let mut child = self.spawn();
         let pid = child.pid();
         let feeder = child.stdin.take().map(|mut stdin| thread::spawn(move || drop(stdin.write_all(&input))));
-        let watchdog = Watchdog::over(pid);
+        let watchdog = Watchdog::over(pid, limit);
         let output = child.output();
         let wall = begun.elapsed();
-        assert!(!watchdog.stop(), "sandbox run hung for {LIMIT:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(!watchdog.stop(), "sandbox run hung for {limit:?}: {}", String::from_utf8_lossy(&output.stderr));
         if let Some(feeder) = feeder {
             feeder.join().expect("the feeding thread does not panic");
         }
@@ -198,10 +206,10 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    fn over(pid: Pid) -> Self {
+    fn over(pid: Pid, limit: Duration) -> Self {
         let (done, told) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
-            let late = told.recv_timeout(LIMIT).is_err();
+            let late = told.recv_timeout(limit).is_err();
             if late {
                 let _gone = kill_process(pid, Signal::KILL);
             }
