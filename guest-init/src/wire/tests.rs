@@ -97,6 +97,7 @@ fn hostile_frames() {
         FromGuest::NotStarted { step: Step::MountVolume(7), errno: 2 },
         FromGuest::Failed { step: Step::Exec, errno: -1 },
         FromGuest::Ended(Ended { end: End::Signaled(9), usage, oom_kills: 1 }),
+        FromGuest::Drained { stdout: 300, stderr: u64::MAX },
         FromGuest::Pong,
     ]
     .iter()

@@ -52,7 +52,6 @@ impl FileSystem for Share {
         fn lseek(&self, ctx, inode, handle: Handle, offset: u64, whence: u32) -> u64;
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the library's trait has them")]
     fn read<W: ZeroCopyWriter>(
         &self,
         ctx: Context,
@@ -67,7 +66,6 @@ impl FileSystem for Share {
         self.inner.read(ctx, self.real(ctx, inode)?, handle, w, size, possible(offset)?, lock_owner, flags)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the library's trait has them")]
     fn write<R: ZeroCopyReader>(
         &self,
         ctx: Context,
