@@ -5,6 +5,7 @@
 //! fails instead. Cases named `soak::` take longer than CI may and run with `SANDBOX_SOAK=1`.
 
 mod arguments;
+mod caller;
 mod conformance;
 mod files;
 mod isolation;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let cases = [
         arguments::CASES,
+        caller::CASES,
         conformance::CASES,
         files::CASES,
         isolation::CASES,
