@@ -8,6 +8,7 @@ pub(crate) mod child;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod namespace;
+pub(crate) mod pages;
 pub(crate) mod signals;
 pub(crate) mod tsc;
 
