@@ -22,7 +22,7 @@ use alloc::{ffi::CString, vec::Vec};
 use core::ffi::CStr;
 use rustix::{
     fd::{AsRawFd, IntoRawFd},
-    fs::{Access, CWD, FileType, Mode, OFlags, access, chmod, makedev, mkdir, mknodat, open, symlink},
+    fs::{Access, CWD, FileType, Mode, OFlags, access, chmod, makedev, mkdir, mknodat, open, stat, symlink},
     io::{Errno, Result},
     mount::{MountFlags, mount, mount_move},
     process::{chdir, chroot, umask},
@@ -198,10 +198,13 @@ fn mount_system(system: &System, private_bytes: u64) -> Result<()> {
 }
 
 /// A directory with this mode. Only the sticky ones are changed if they exist: anyone must be able to write there,
-/// whatever the view shows, while the modes of the others are the host's to decide.
+/// whatever the view shows, while the modes of the others are the host's to decide. One that is right already is left
+/// alone, since a change begins with a copy.
 fn directory(path: &CStr, mode: u32) -> Result<()> {
     match mkdir(path, Mode::from_raw_mode(mode)) {
-        Err(Errno::EXIST) if mode & 0o1000 != 0 => chmod(path, Mode::from_raw_mode(mode)),
+        Err(Errno::EXIST) if mode & 0o1000 != 0 && stat(path)?.st_mode & 0o7777 != mode => {
+            chmod(path, Mode::from_raw_mode(mode))
+        }
         Err(Errno::EXIST) => Ok(()),
         other => other,
     }

@@ -4,6 +4,7 @@
 use crate::{Kind, Manifest, cpio, digest, elf};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 /// Why an image cannot be used. Each of these is mended by building it again.
@@ -99,6 +100,14 @@ impl Image {
     ///
     /// What was checked is what the returned file reads, even if the path is replaced meanwhile.
     pub fn open(&self) -> Result<File, Error> {
+        let (file, check) = self.begin()?;
+        check.finish()?;
+        Ok(file)
+    }
+
+    /// Like [`Image::open`], but for the long part of the check, which can so be done elsewhere at the same time. Until
+    /// it has passed, nothing that came of reading the file may be relied upon.
+    pub fn begin(&self) -> Result<(File, Check), Error> {
         let mut file = File::open(&self.path).map_err(|source| Error::Open { path: self.path.clone(), source })?;
         let unread = |source| Error::Read { path: self.path.clone(), source };
         let found = file.metadata().map_err(unread)?.len();
@@ -108,11 +117,8 @@ impl Image {
         }
         self.check_shape(&mut file)?;
         file.rewind().map_err(unread)?;
-        if digest::of_reader(&file).map_err(unread)? != self.manifest.sha256 {
-            return Err(Error::Digest { path: self.path.clone(), remedy: self.kind().remedy() });
-        }
-        file.rewind().map_err(unread)?;
-        Ok(file)
+        let contents = Contents { file: file.try_clone().map_err(unread)?, at: 0 };
+        Ok((file, Check { image: self.clone(), contents }))
     }
 
     /// The checks that can say more than "damaged".
@@ -127,6 +133,41 @@ impl Image {
                 if magic == cpio::MAGIC { Ok(()) } else { Err(Error::Archive { path, remedy }) }
             }
         }
+    }
+}
+
+/// What is left to check of an image that is open: its digest.
+#[derive(Debug)]
+#[must_use = "an image is good only when its check has passed"]
+pub struct Check {
+    image: Image,
+    contents: Contents,
+}
+
+impl Check {
+    /// Reads all of the image.
+    pub fn finish(self) -> Result<(), Error> {
+        let Image { path, manifest } = self.image;
+        match digest::of_reader(self.contents) {
+            Ok(digest) if digest == manifest.sha256 => Ok(()),
+            Ok(_) => Err(Error::Digest { path, remedy: manifest.kind().remedy() }),
+            Err(source) => Err(Error::Read { path, source }),
+        }
+    }
+}
+
+/// A file's bytes from the first on, read without moving the position that others read from.
+#[derive(Debug)]
+struct Contents {
+    file: File,
+    at: u64,
+}
+
+impl io::Read for Contents {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
     }
 }
 

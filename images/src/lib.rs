@@ -20,7 +20,7 @@ mod progress;
 mod store;
 
 pub use command_line::{COMMAND_LINE, clock_words};
-pub use image::{Error as ImageError, Image};
+pub use image::{Check, Error as ImageError, Image};
 pub use initramfs::{Error as InitramfsError, build as build_initramfs};
 pub use kernel::{Error as KernelError, Options as KernelOptions, build as build_kernel};
 pub use manifest::{Flavour, Kind, Manifest, Origin};

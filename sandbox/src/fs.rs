@@ -75,6 +75,7 @@ pub struct Worker {
     pidfd: OwnedFd,
     /// The worker ends when this closes.
     control: Control,
+    identity: Identity,
 }
 
 /// Why there is no worker.
@@ -115,6 +116,14 @@ pub enum Error {
 impl Worker {
     /// Starts a worker that serves `view`. Returns it with the vhost-user connection, which is for QEMU or our VMM.
     pub fn start(view: &View, start: &Start) -> Result<(Worker, UnixStream), Error> {
+        let (mut worker, socket) = Worker::begin(view, start)?;
+        worker.ready()?;
+        Ok((worker, socket))
+    }
+
+    /// Like [`Worker::start`], but does not wait until the worker serves. Whoever has the connection may use it at
+    /// once; it is answered when [`Worker::ready`] has gone through the rest of the start.
+    pub fn begin(view: &View, start: &Start) -> Result<(Worker, UnixStream), Error> {
         let plan = Plan::of(view, start.identity).encode().map_err(Error::Encode)?;
         let (ours, theirs) = control::pair()?;
         let child = Command::new(&start.program)
@@ -127,14 +136,16 @@ impl Worker {
             .process_group(0)
             .spawn()
             .map_err(|source| Error::Spawn { program: start.program.clone(), source })?;
-        let mut worker = Worker::adopt(child, ours)?;
-        let socket = worker.ready(start.identity)?;
-        Ok((worker, socket))
+        let mut worker = Worker::adopt(child, ours, start.identity)?;
+        match worker.hear(Instant::now() + START)? {
+            Message::Connection(socket) => Ok((worker, UnixStream::from(socket))),
+            _ => Err(control::Error::Unexpected.into()),
+        }
     }
 
-    fn adopt(mut child: Child, control: Control) -> Result<Worker, Error> {
+    fn adopt(mut child: Child, control: Control, identity: Identity) -> Result<Worker, Error> {
         match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Worker { child, pidfd, control }),
+            Ok(pidfd) => Ok(Worker { child, pidfd, control, identity }),
             Err(error) => {
                 // Without its pidfd the child has no owner yet: end it here.
                 let _ = child.kill();
@@ -144,21 +155,34 @@ impl Worker {
         }
     }
 
-    /// Goes through the worker's start with it.
-    fn ready(&mut self, identity: Identity) -> Result<UnixStream, Error> {
+    /// Goes through the rest of the worker's start with it, once after [`Worker::begin`].
+    pub fn ready(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + START;
         loop {
-            match self.control.receive(deadline)? {
-                Some(Message::MapMe) => {
-                    let mapped = identity.map(self.child.id())?;
+            match self.hear(deadline)? {
+                Message::MapMe => {
+                    let mapped = self.identity.map(self.child.id())?;
                     self.control.send(&Message::Mapped(mapped))?;
                 }
-                Some(Message::Ready(socket)) => return Ok(UnixStream::from(socket)),
-                Some(Message::Failed(text)) => return Err(Error::Refused(text)),
-                Some(Message::Mapped(_)) => return Err(control::Error::Unexpected.into()),
-                None => return Err(Error::Ended(self.child.wait().map_err(Error::Watch)?)),
+                Message::Ready => return Ok(()),
+                _ => return Err(control::Error::Unexpected.into()),
             }
         }
+    }
+
+    /// The worker's next word, unless it is its last.
+    fn hear(&mut self, deadline: Instant) -> Result<Message, Error> {
+        match self.control.receive(deadline)? {
+            Some(Message::Failed(text)) => Err(Error::Refused(text)),
+            Some(message) => Ok(message),
+            None => Err(Error::Ended(self.child.wait().map_err(Error::Watch)?)),
+        }
+    }
+
+    /// Ends the worker without waiting for its end.
+    pub fn kill(&mut self) {
+        // Fails only if the worker has been waited for already.
+        let _ = self.child.kill();
     }
 
     /// How the worker ended, if it has.
@@ -181,8 +205,7 @@ impl AsFd for Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Fails only if the worker has been waited for already.
-        let _ = self.child.kill();
+        self.kill();
         // A worker that waits for a dead network file system does not even die. Leave it to whoever inherits it.
         let limit = Timespec { tv_sec: END.as_secs() as i64, tv_nsec: 0 };
         let _ = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&limit));

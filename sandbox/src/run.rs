@@ -5,6 +5,7 @@
 //! lives. Every wait has a deadline, and what the guest does not say in time has an ending of its own.
 
 mod exec;
+mod images_check;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::stages::Stages;
 use crate::sys::signals::Signals;
 use crate::sys::tsc::Moment;
 use crate::view::{self, View};
+use images_check::ImagesCheck;
 use watch::Watch;
 
 /// How long output that the guest had sent before its machine ended may take to reach its reader.
@@ -141,13 +143,14 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     let engine = engine::probe(spec.engine, spec.require_kvm)?;
     outcome.engine = Some(engine.clone());
     let store = images::Store::of_user()?;
-    let kernel = store.kernel(images::Flavour::Base)?.open()?;
-    let initramfs = store.initramfs()?.open()?;
+    let (kernel, kernel_check) = store.kernel(images::Flavour::Base)?.begin()?;
+    let (initramfs, initramfs_check) = store.initramfs()?.begin()?;
+    let mut images = ImagesCheck::begin([kernel_check, initramfs_check])?;
     let view = View::of(&request(spec))?;
     outcome.notices = view.notices().to_vec();
     outcome.stages.end("prepare");
 
-    let (mut files, socket) = fs::Worker::start(&view, &fs::Start::own())?;
+    let (mut files, socket) = fs::Worker::begin(&view, &fs::Start::own())?;
     outcome.stages.end("view");
 
     let (lines, ports) = Lines::new()?;
@@ -161,6 +164,8 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
         devices: devices::list(ports, socket),
     };
     let mut machine = engine.start(parts)?;
+    // The machine starts meanwhile; it needs the files only once its kernel runs.
+    files.ready()?;
     outcome.stages.end("machine");
 
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?);
@@ -173,7 +178,11 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
         bell,
     };
     let watch = Watch::new(spec, &view, Session::new(lines.control)?, &relays, signals)?;
-    let mut cause = watch.until_the_end(&mut machine, &mut files, outcome)?;
+    let watched = watch.until_the_end(&mut machine, &mut files, &mut images, outcome);
+    // Whatever else went wrong: with damaged images nothing else means anything.
+    images.passed()?;
+    let mut cause = watched?;
+    files.kill();
     finish(&mut machine, &relays, outcome, &mut cause)?;
     Ok(cause)
 }

@@ -9,6 +9,7 @@ mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod namespace;
+pub(crate) mod pages;
 pub(crate) mod signals;
 pub(crate) mod tsc;
 

@@ -119,7 +119,7 @@ impl Bare {
         let machine = "microvm,acpi=off,pcie=off,usb=off,pit=on,pic=on,rtc=on,isa-serial=on";
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"]);
-        qemu.args(["-M", machine, "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "1G", "-serial", "null"]);
+        qemu.args(["-M", machine, "-accel", "tcg", "-cpu", "max,-smap", "-smp", "1", "-m", "1G", "-serial", "null"]);
         qemu.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initramfs);
         qemu.args(["-append", &format!("{COMMAND_LINE} {}", images::clock_words(2_600_000))]).stdin(Stdio::null());
         let status = qemu.status().context("cannot start QEMU")?;

@@ -112,7 +112,7 @@ fn descriptors_of_the_caller_stay_its_own() -> Result {
 fn ignored_signals_stay_ignored() -> Result {
     let bench = Bench::new();
     let script = "sleep 2; echo survived";
-    let ran = by_shell(&bench, "trap '' HUP CHLD; (sleep 1; kill -HUP $$) &", bench.shell(script)).wait();
+    let ran = by_shell(&bench, "trap '' HUP CHLD; { sleep 1; kill -HUP $$; } & true", bench.shell(script)).wait();
     ran.prints("survived");
     Ok(())
 }

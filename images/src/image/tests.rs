@@ -57,6 +57,22 @@ fn one_flipped_bit_is_refused() {
     fs::write(image.path(), bytes).unwrap();
 
     assert!(matches!(image.open(), Err(Error::Digest { .. })));
+    let (_file, check) = image.begin().unwrap();
+    assert!(matches!(check.finish(), Err(Error::Digest { .. })));
+}
+
+#[test]
+fn check_and_reader_do_not_disturb_each_other() {
+    let directory = TempDir::new().unwrap();
+    let bytes = elf::tests::kernel();
+    let (mut file, check) = stored(&directory, KERNEL, &bytes).begin().unwrap();
+
+    let mut read = vec![0; bytes.len() / 2];
+    file.read_exact(&mut read).unwrap();
+    check.finish().unwrap();
+    file.read_to_end(&mut read).unwrap();
+
+    assert_eq!(read, bytes);
 }
 
 #[test]

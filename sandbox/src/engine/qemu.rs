@@ -9,11 +9,13 @@ mod args;
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
 
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::PidfdFlags;
@@ -74,12 +76,15 @@ pub(super) struct Process {
     ended: Option<Ending>,
     // Ended after the process: declared last, dropped last.
     _servers: Vec<vhost_user::Server>,
+    warming: Option<JoinHandle<()>>,
 }
 
 /// Starts QEMU with these parts.
 pub(super) fn start(program: &Path, parts: Parts) -> Result<Process, Error> {
+    let failed = |source| Error::Start { program: program.to_owned(), source };
     let bytes = parts.memory;
     let (memory, _) = memory::create(bytes).map_err(|source| Error::Memory { bytes, source })?;
+    let warming = warm(&memory, bytes).map_err(failed)?;
     let (ours, theirs) = pair("the console")?;
     let console = Console::new(ours).map_err(|source| connection("the console", source))?;
 
@@ -110,7 +115,6 @@ pub(super) fn start(program: &Path, parts: Parts) -> Result<Process, Error> {
         machine.devices.push(device);
     }
 
-    let failed = |source| Error::Start { program: program.to_owned(), source };
     let errors = tempfile_in_memory().map_err(failed)?;
     let mut command = Command::new(program);
     command.args(machine.arguments()).env_clear().current_dir("/");
@@ -121,7 +125,23 @@ pub(super) fn start(program: &Path, parts: Parts) -> Result<Process, Error> {
     let child = command.spawn().map_err(failed)?;
     let pid = rustix::process::Pid::from_child(&child);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
-    Ok(Process { child, pidfd, errors, console, ended: None, _servers: servers })
+    Ok(Process { child, pidfd, errors, console, ended: None, _servers: servers, warming: Some(warming) })
+}
+
+/// Prepares the memory that every boot touches, while QEMU starts: the first fault of a page of a shared file costs
+/// several microseconds, and there are ten thousand.
+fn warm(memory: &File, bytes: u64) -> io::Result<JoinHandle<()>> {
+    let memory = memory.try_clone()?;
+    let parts = busy(bytes);
+    thread::Builder::new().name("memory".to_owned()).spawn(move || memory::collapse(&memory, &parts))
+}
+
+/// Where a boot writes nearly everywhere: the kernel and what lies around it, and the top of memory, from where Linux
+/// takes its page structures (one sixty-fourth of memory) and after those its first pages.
+fn busy(bytes: u64) -> [Range<u64>; 2] {
+    const KERNEL: u64 = 30 << 20;
+    const FIRST_PAGES: u64 = 4 << 20;
+    [0..KERNEL.min(bytes), bytes.saturating_sub(bytes / 64 + FIRST_PAGES).max(KERNEL)..bytes]
 }
 
 impl Process {
@@ -183,6 +203,9 @@ impl Drop for Process {
     fn drop(&mut self) {
         // Nothing is left to tell an error to; the kernel kills the child with us in any case.
         drop(self.end());
+        if let Some(warming) = self.warming.take() {
+            drop(warming.join());
+        }
     }
 }
 

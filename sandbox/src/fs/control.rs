@@ -27,8 +27,10 @@ pub(super) enum Message {
     MapMe,
     /// Parent: done, this way.
     Mapped(Mapping),
-    /// Worker: I serve at the other end of this.
-    Ready(OwnedFd),
+    /// Worker: I shall serve at the other end of this.
+    Connection(OwnedFd),
+    /// Worker: I serve.
+    Ready,
     /// Worker: I failed to do this.
     Failed(String),
 }
@@ -68,7 +70,8 @@ impl Control {
             Message::MapMe => (b"u".to_vec(), None),
             Message::Mapped(Mapping::Same) => (b"m=".to_vec(), None),
             Message::Mapped(Mapping::Single) => (b"m1".to_vec(), None),
-            Message::Ready(socket) => (b"r".to_vec(), Some(socket.as_fd())),
+            Message::Connection(socket) => (b"c".to_vec(), Some(socket.as_fd())),
+            Message::Ready => (b"r".to_vec(), None),
             Message::Failed(text) => ([b"f", text.as_bytes()].concat(), None),
         };
         let text = &text[..text.len().min(LONGEST)];
@@ -103,7 +106,8 @@ impl Control {
             (b"u", None) => Ok(Some(Message::MapMe)),
             (b"m=", None) => Ok(Some(Message::Mapped(Mapping::Same))),
             (b"m1", None) => Ok(Some(Message::Mapped(Mapping::Single))),
-            (b"r", Some(socket)) => Ok(Some(Message::Ready(socket))),
+            (b"c", Some(socket)) => Ok(Some(Message::Connection(socket))),
+            (b"r", None) => Ok(Some(Message::Ready)),
             ([b'f', text @ ..], None) => Ok(Some(Message::Failed(String::from_utf8_lossy(text).into_owned()))),
             _ => Err(Error::Unexpected),
         }
@@ -146,10 +150,10 @@ mod tests {
         theirs.send(&Message::Failed("é".repeat(LONGEST))).unwrap();
         theirs.send(&Message::MapMe).unwrap();
         let (_, socket) = pair().unwrap();
-        theirs.send(&Message::Ready(socket)).unwrap();
+        theirs.send(&Message::Connection(socket)).unwrap();
         assert!(matches!(ours.receive(soon()), Ok(Some(Message::Failed(text))) if text.starts_with("éé")));
         assert!(matches!(ours.receive(soon()), Ok(Some(Message::MapMe))));
-        assert!(matches!(ours.receive(soon()), Ok(Some(Message::Ready(_)))));
+        assert!(matches!(ours.receive(soon()), Ok(Some(Message::Connection(_)))));
     }
 
     #[test]

@@ -93,8 +93,8 @@ pub fn serve() -> ExitCode {
 
 fn run(control: Control) -> Result<(), ServeError> {
     let control = Arc::new(control);
-    let served = prepare(&control).and_then(|(mut daemon, peer)| {
-        control.send(&Message::Ready(peer.into()))?;
+    let served = prepare(&control).and_then(|mut daemon| {
+        control.send(&Message::Ready)?;
         watch(control.clone())?;
         wait(&mut daemon)
     });
@@ -107,8 +107,9 @@ fn run(control: Control) -> Result<(), ServeError> {
 
 type Daemon = VhostUserDaemon<Arc<Backend<Share>>>;
 
-/// Everything up to serving: returns the server and the other end of its connection.
-fn prepare(control: &Control) -> Result<(Daemon, UnixStream), ServeError> {
+/// Everything up to serving. The other end of the connection is handed over first of all, so that QEMU can start with
+/// it meanwhile.
+fn prepare(control: &Control) -> Result<Daemon, ServeError> {
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text).map_err(step("read standard input"))?;
     let plan = Plan::decode(&text).map_err(ServeError::Plan)?;
@@ -121,17 +122,18 @@ fn prepare(control: &Control) -> Result<(Daemon, UnixStream), ServeError> {
         | UnshareFlags::NEWIPC
         | UnshareFlags::NEWUTS;
     namespace::unshare(spaces).map_err(step("take a user namespace (are they forbidden here?)"))?;
+    let (listener, peer) = connection().map_err(step("connect to ourselves"))?;
+    control.send(&Message::Connection(peer.into()))?;
     let mapping = map(control)?;
     let tree = assemble::assemble(&plan)?;
     let writes = plan.volumes.iter().any(|volume| !volume.read_only);
-    let (listener, peer) = connection().map_err(step("connect to ourselves"))?;
     confine::give_up_rights(writes).map_err(step("give up rights"))?;
     // A change of credentials clears the death signal (prctl(2)).
     die_with(plan.parent)?;
 
     let share = Share::new("/", tree, &plan, mapping, guest_descriptors).map_err(step("open the view"))?;
     confine::filter()?;
-    Ok((start(share, listener)?, peer))
+    start(share, listener)
 }
 
 /// Ends this process when its parent ends, even if it has done so by now.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use guest_init::wire::{FromGuest, ToGuest, VERSION};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::images_check::ImagesCheck;
 use super::{Error, Outcome, Relays, exec, mount};
 use crate::engine::{Ending, Machine};
 use crate::fs;
@@ -116,6 +117,7 @@ impl<'a> Watch<'a> {
         mut self,
         machine: &mut Machine,
         files: &mut fs::Worker,
+        images: &mut ImagesCheck,
         outcome: &mut Outcome,
     ) -> Result<Cause, Error> {
         loop {
@@ -126,7 +128,7 @@ impl<'a> Watch<'a> {
                 return Ok(cause);
             }
             if self.control_open
-                && let Some(cause) = self.hear_guest(outcome)?
+                && let Some(cause) = self.hear_guest(images, outcome)?
             {
                 return Ok(cause);
             }
@@ -212,11 +214,11 @@ impl<'a> Watch<'a> {
         Ok(None)
     }
 
-    fn hear_guest(&mut self, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {
+    fn hear_guest(&mut self, images: &mut ImagesCheck, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {
         match self.session.step() {
             Ok(messages) => {
                 for message in messages {
-                    if let Some(cause) = self.take(message, outcome)? {
+                    if let Some(cause) = self.take(message, images, outcome)? {
                         return Ok(Some(cause));
                     }
                 }
@@ -230,7 +232,12 @@ impl<'a> Watch<'a> {
     }
 
     /// Acts on one message. Anything out of turn is a broken protocol: init never sends it.
-    fn take(&mut self, message: FromGuest, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {
+    fn take(
+        &mut self,
+        message: FromGuest,
+        images: &mut ImagesCheck,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Cause>, Error> {
         match (self.phase, message) {
             (Phase::Booting, FromGuest::Hello { version: VERSION }) => {
                 outcome.stages.end("boot");
@@ -240,6 +247,7 @@ impl<'a> Watch<'a> {
             }
             (Phase::Mounting, FromGuest::Mounted) => {
                 outcome.stages.end("mount");
+                images.passed()?;
                 self.phase = Phase::Starting;
                 let exec = ToGuest::Exec(exec::message(self.spec)?);
                 self.send(&exec);
