@@ -22,6 +22,7 @@ use virtiofsd::fuse::{InHeader, Opcode, OutHeader};
 use virtiofsd::server::Server;
 use vm_memory_fs::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryLoadGuard, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
 /// Guest memory as the library wants it.
 pub(super) type Memory = GuestMemoryMmap<BitmapMmapRegion>;
@@ -130,6 +131,11 @@ impl<F: FileSystem + Send + Sync + 'static> VhostUserBackend for Backend<F> {
     fn update_memory(&self, memory: SharedMemory) -> io::Result<()> {
         *self.memory.write().unwrap_or_else(PoisonError::into_inner) = Some(memory);
         Ok(())
+    }
+
+    /// What ends a ring's thread: without it, dropping the server waits for the thread for ever.
+    fn exit_event(&self, _thread: usize) -> Option<(EventConsumer, EventNotifier)> {
+        new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC).ok()
     }
 
     fn handle_event(
