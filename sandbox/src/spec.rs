@@ -12,6 +12,8 @@ pub const MEMORY_MIN: u64 = 128 << 20;
 pub const MEMORY_MAX: u64 = 64 << 30;
 /// Memory of a guest unless `-m` says otherwise, in bytes. Only what the guest touches is taken from the host.
 pub const MEMORY_DEFAULT: u64 = 1 << 30;
+/// Guest memory comes in pieces of this many bytes.
+pub const MEMORY_STEP: u64 = 1 << 20;
 /// Most virtual CPUs; the guest kernel is built for no more.
 pub const CPUS_MAX: u32 = 32;
 
@@ -119,6 +121,9 @@ pub enum Error {
     /// Memory out of range.
     #[error("{0} bytes of memory: a guest needs between {MEMORY_MIN} (128M) and {MEMORY_MAX} (64G)")]
     Memory(u64),
+    /// Memory that is no whole number of pieces.
+    #[error("{0} bytes of memory: not a whole number of MiB")]
+    MemoryStep(u64),
     /// CPU count out of range.
     #[error("{0} CPUs: a guest has between 1 and {CPUS_MAX}")]
     Cpus(u32),
@@ -152,6 +157,9 @@ impl Spec {
         }
         if !(MEMORY_MIN..=MEMORY_MAX).contains(&self.memory) {
             return Err(Error::Memory(self.memory));
+        }
+        if !self.memory.is_multiple_of(MEMORY_STEP) {
+            return Err(Error::MemoryStep(self.memory));
         }
         if !(1..=CPUS_MAX).contains(&self.cpus) {
             return Err(Error::Cpus(self.cpus));

@@ -17,7 +17,7 @@ use crate::caller::{self, Caller};
 use crate::engine::{self, Isolation};
 use crate::report::Report;
 use crate::run::{Outcome, Streams};
-use crate::spec::{Choice, MEMORY_DEFAULT, Sight, Spec, Volume};
+use crate::spec::{Choice, MEMORY_DEFAULT, MEMORY_STEP, Sight, Spec, Volume};
 use crate::view::View;
 use crate::{Cause, Signals, Stages};
 
@@ -202,7 +202,8 @@ impl Arguments {
                 volumes,
                 home_tools: !self.no_home_tools,
             },
-            memory: self.memory,
+            // Too much for a number is too much for a guest, which the check says.
+            memory: self.memory.checked_next_multiple_of(MEMORY_STEP).unwrap_or(self.memory),
             cpus: self.cpus,
             timeout: self.timeout,
             output_limit: self.output_limit,

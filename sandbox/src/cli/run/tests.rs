@@ -34,6 +34,12 @@ fn defaults_are_the_callers() {
 }
 
 #[test]
+fn memory_is_rounded_up_to_whole_pieces() {
+    assert_eq!(spec(&["-m", "200000001"]).memory, 191 << 20);
+    assert_eq!(spec(&["-m", "512M"]).memory, 512 << 20);
+}
+
+#[test]
 fn variables_pass_only_when_harmless_or_named() {
     assert_eq!(variable(&spec(&[]), "SECRET"), None);
     assert_eq!(variable(&spec(&["-e", "SECRET"]), "SECRET").as_deref(), Some("s"));
