@@ -11,6 +11,9 @@ SANDBOX := $(TARGET)/release/sandbox
 IMAGES  := $(TARGET)/release/images
 INIT    := $(TARGET)/$(TRIPLE)/init/guest-init
 
+# Test suites of file systems, which the end-to-end tests run in a guest. The version is in the place's name.
+TOOLS := $(TARGET)/tools/pjdfstest-0.2.2-fsx-0.3.2
+
 # What is needed beyond Rust, as Debian calls it: the emulator, a library of the file server, and what the guest's
 # kernel is built from and with. LINUX_SRC=dir builds from another tree and needs no source package.
 PACKAGES := qemu-system-x86 libcap-ng-dev gcc make flex bison bc libelf-dev xz-utils \
@@ -18,7 +21,7 @@ PACKAGES := qemu-system-x86 libcap-ng-dev gcc make flex bison bc libelf-dev xz-u
 # What the examples and tests run as guests' commands.
 EXAMPLES := python3 git
 
-.PHONY: demo test build deps programs init images-build unit e2e soak bench man clean
+.PHONY: demo test build deps programs init images-build tools unit e2e soak bench man clean
 
 demo: build
 	$(SANDBOX) run -- python3 -c 'print(6*7)'
@@ -61,13 +64,22 @@ unit:
 	$(CARGO) test --locked --workspace --exclude tests
 	$(CARGO) test --locked -p tests --test tidy
 
-e2e: build
-	SANDBOX_BIN=$(abspath $(SANDBOX)) $(CARGO) test --locked -p tests --test e2e
+SUITES := $(TOOLS)/bin/pjdfstest $(TOOLS)/bin/fsx
+
+tools: $(SUITES)
+
+$(SUITES) &:
+	$(CARGO) install --quiet --locked --root $(TOOLS) pjdfstest@0.2.2 fsx@0.3.2
+
+E2E = SANDBOX_BIN=$(abspath $(SANDBOX)) SANDBOX_TOOLS=$(abspath $(TOOLS)/bin) $(CARGO) test --locked -p tests --test e2e
+
+e2e: build tools
+	$(E2E)
 
 # What takes longer than CI may.
-soak: build
+soak: build tools
 	SANDBOX_FUZZ_ITERATIONS=10000000 $(CARGO) test --locked --release --workspace --exclude tests hostile
-	SANDBOX_SOAK=1 SANDBOX_BIN=$(abspath $(SANDBOX)) $(CARGO) test --locked -p tests --test e2e -- soak::
+	SANDBOX_SOAK=1 $(E2E) -- soak::
 
 bench: build
 	SANDBOX_BIN=$(abspath $(SANDBOX)) $(CARGO) run --locked --release -q -p tests --bin bench

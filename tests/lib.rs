@@ -5,14 +5,16 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// No test waits longer than this for a run to end; a hang is then a failure with words.
+/// No test waits longer than this for a run to end, unless it says so; a hang is then a failure with words.
 pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// The program under test: `SANDBOX_BIN`, or the one built beside this test.
@@ -57,7 +59,7 @@ impl Bench {
         let report = self.path().join(".report.json");
         let mut command = Command::new(program());
         command.current_dir(self.path()).arg("run").arg("--report").arg(&report).args(words).stdin(Stdio::null());
-        Call { command, report, input: Vec::new() }
+        Call { command, report, input: Vec::new(), limit: LIMIT }
     }
 
     /// A call that runs a shell script in the guest.
@@ -74,6 +76,50 @@ pub struct Call {
     pub command: Command,
     report: PathBuf,
     input: Vec<u8>,
+    limit: Duration,
+}
+
+/// A call under way. Dropping it ends it, so that a test that fails leaves nothing.
+#[derive(Debug)]
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(self)
+    }
+
+    /// Reads what is left of its output and waits for its end.
+    #[must_use]
+    pub fn output(mut self) -> Output {
+        let child = self.0.take().expect("taken only here and in drop");
+        child.wait_with_output().expect("sandbox can be waited for")
+    }
+}
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        self.0.as_ref().expect("taken only when it is over")
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        self.0.as_mut().expect("taken only when it is over")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            // Both fail only if it has been waited for already.
+            let _over = child.kill();
+            let _over = child.wait();
+        }
+    }
 }
 
 /// What came back.
@@ -107,25 +153,38 @@ impl Call {
         self
     }
 
+    /// Waits this long instead of [`LIMIT`].
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Starts it with its output on pipes.
     #[must_use]
-    pub fn spawn(mut self) -> Child {
+    pub fn spawn(mut self) -> Running {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        self.command.spawn().expect("sandbox can be started")
+        self.spawn_as_is()
+    }
+
+    /// Starts it with its output wherever the test has directed it.
+    #[must_use]
+    pub fn spawn_as_is(mut self) -> Running {
+        Running(Some(self.command.spawn().expect("sandbox can be started")))
     }
 
     /// Makes the call and waits, but not for ever.
     #[must_use]
     pub fn wait(mut self) -> Ran {
         let begun = Instant::now();
-        let (report, input) = (self.report.clone(), std::mem::take(&mut self.input));
+        let (report, input, limit) = (self.report.clone(), std::mem::take(&mut self.input), self.limit);
         let mut child = self.spawn();
-        let pid = rustix::process::Pid::from_child(&child);
+        let pid = child.pid();
         let feeder = child.stdin.take().map(|mut stdin| thread::spawn(move || drop(stdin.write_all(&input))));
-        let watchdog = Watchdog::over(pid);
-        let output = child.wait_with_output().expect("sandbox can be waited for");
+        let watchdog = Watchdog::over(pid, limit);
+        let output = child.output();
         let wall = begun.elapsed();
-        assert!(!watchdog.stop(), "sandbox run hung for {LIMIT:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(!watchdog.stop(), "sandbox run hung for {limit:?}: {}", String::from_utf8_lossy(&output.stderr));
         if let Some(feeder) = feeder {
             feeder.join().expect("the feeding thread does not panic");
         }
@@ -147,12 +206,12 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    fn over(pid: rustix::process::Pid) -> Self {
+    fn over(pid: Pid, limit: Duration) -> Self {
         let (done, told) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
-            let late = told.recv_timeout(LIMIT).is_err();
+            let late = told.recv_timeout(limit).is_err();
             if late {
-                let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                let _gone = kill_process(pid, Signal::KILL);
             }
             late
         });

@@ -25,13 +25,14 @@ const NEVER: [(&str, &[&str]); 12] = [
 ];
 
 /// External crates and the one place of `sandbox` that may name each.
-const DOORS: [(&str, &[&str]); 9] = [
+const DOORS: [(&str, &[&str]); 10] = [
     ("vhost::", &["virtio/vhost_user"]),
     ("virtio_queue::", &["virtio/ring"]),
     ("virtiofsd::", &["fs"]),
     ("vhost_fs::", &["fs"]),
     ("vhost_user_backend_fs::", &["fs"]),
     ("vm_memory_fs::", &["fs"]),
+    ("virtio_queue_fs::", &["fs"]),
     ("libc::", &["sys"]),
     ("clap_mangen::", &["cli"]),
     ("uzers::", &["caller"]),

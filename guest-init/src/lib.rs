@@ -3,8 +3,8 @@
 //!
 //! The host needs only [`wire`]: what both ends of a run must agree on. The rest is PID 1 itself, compiled with the
 //! feature `init` (and for tests, where it runs with `std` on pipes and socket pairs); the binary adds the start file.
-//! From the outside in: [`session`] answers the host, [`mounts`], [`machine`] and [`cgroup`] do as it says,
-//! [`namespace`] starts the command, which [`exec`] becomes, and [`run`] watches both and relays bytes.
+//! From the outside in: `session` answers the host, `mounts`, `machine` and `cgroup` do as it says,
+//! `namespace` starts the command, which `exec` becomes, and `run` watches both and relays bytes.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;

@@ -27,6 +27,8 @@ pub struct Relay {
     pending: Range<usize>,
     /// Whether to watch for a peer that says it will send no more.
     suspicious: bool,
+    /// How many bytes have been read.
+    taken: u64,
 }
 
 impl Relay {
@@ -42,12 +44,17 @@ impl Relay {
     }
 
     fn new(source: OwnedFd, sink: OwnedFd, suspicious: bool) -> Self {
-        Self { source: Some(source), sink: Some(sink), buffer: vec![0; CAPACITY], pending: 0..0, suspicious }
+        Self { source: Some(source), sink: Some(sink), buffer: vec![0; CAPACITY], pending: 0..0, suspicious, taken: 0 }
     }
 
     /// Whether bytes may still come.
     pub fn incomplete(&self) -> bool {
         self.sink.is_some() && (self.source.is_some() || !self.pending.is_empty())
+    }
+
+    /// How many bytes came in. All of them have gone out when the stream is complete, unless no one took them.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// What to poll for: the source, only while there is room (a pipe without writers would be news for ever), and the
@@ -85,7 +92,10 @@ impl Relay {
     fn fill(&mut self) {
         let Some(source) = &self.source else { return };
         match read(source, &mut self.buffer[..]) {
-            Ok(count) if count > 0 => self.pending = 0..count,
+            Ok(count) if count > 0 => {
+                self.pending = 0..count;
+                self.taken += count as u64;
+            }
             Err(Errno::INTR | Errno::AGAIN) => {}
             // A connection that breaks ends the stream; that the host is gone, the control connection tells.
             Ok(_) | Err(_) => self.source = None,

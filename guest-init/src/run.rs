@@ -40,9 +40,17 @@ pub fn run(control: &mut Control, group: Group, exec: Exec) -> Result<(), Error>
     match start(&exec, &group, streams) {
         Ok((namespace, relays)) => {
             drop(exec);
-            Run { group, namespace, relays, progress: Progress::default(), drain: Drain::default(), command: None }
-                .watch(control)
-                .map(|never| match never {})
+            Run {
+                group,
+                namespace,
+                relays,
+                progress: Progress::default(),
+                drain: Drain::default(),
+                told: false,
+                command: None,
+            }
+            .watch(control)
+            .map(|never| match never {})
         }
         Err(Failure { step, errno }) => control.send(FromGuest::NotStarted { step, errno: errno.raw_os_error() }),
     }
@@ -95,6 +103,8 @@ struct Run {
     relays: [Relay; 3],
     progress: Progress,
     drain: Drain,
+    /// Whether the host knows that all output is on its way.
+    told: bool,
     /// The command's process, while it may be sent signals.
     command: Option<OwnedFd>,
 }
@@ -104,6 +114,11 @@ impl Run {
         loop {
             // Standard input does not count: what the command has not read, no one will.
             let incomplete = self.relays[1..].iter().any(Relay::incomplete);
+            if self.progress == Progress::Over && !incomplete && !self.told {
+                self.told = true;
+                let [_, output, error] = &self.relays;
+                control.send(FromGuest::Drained { stdout: output.taken(), stderr: error.taken() })?;
+            }
             match self.drain.next(sys::monotonic_ms(), incomplete) {
                 Action::Kill => self.namespace.kill(),
                 Action::Wait(timeout) => self.turn(control, timeout)?,

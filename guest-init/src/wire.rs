@@ -93,6 +93,14 @@ pub enum FromGuest {
     },
     /// The command has ended. Its output may still be on the way.
     Ended(Ended),
+    /// All of the command's output is on its way: so many bytes of each stream. Without this message nobody knows
+    /// whether a stream's end was its end, or that of the machine.
+    Drained {
+        /// Bytes of standard output.
+        stdout: u64,
+        /// Bytes of standard error.
+        stderr: u64,
+    },
     /// Answer to [`ToGuest::Ping`].
     Pong,
 }

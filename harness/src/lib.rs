@@ -23,6 +23,8 @@ pub enum Need {
     Program(&'static str),
     /// The superuser.
     Root,
+    /// A variable of the environment that leads to something.
+    Variable(&'static str),
 }
 
 impl Need {
@@ -35,6 +37,7 @@ impl Need {
                 let found = std::env::split_paths(&path).any(|place| place.join(name).is_file());
                 (!found).then(|| format!("no {name} in PATH"))
             }
+            Self::Variable(name) => std::env::var_os(name).is_none().then(|| format!("{name} is not set")),
             Self::Root => {
                 let owner = std::fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own));
                 (!owner.is_ok_and(|uid| uid == 0)).then(|| "not root".to_owned())

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rustix::process::{Resource, getgid, getgroups, getrlimit, getuid, umask};
+use rustix::process::{Resource, Rlimit, getgid, getgroups, getrlimit, getuid, setrlimit, umask};
 use uzers::os::unix::UserExt;
 
 use crate::spec::{Process, User};
@@ -74,8 +74,13 @@ impl Caller {
             let value = |limit: Option<u64>| limit.unwrap_or(u64::MAX).min(most);
             (number, value(limit.current), value(limit.maximum))
         });
+        // Remembered for the command; guest memory counts as a file, so ours goes as high as it may.
+        let most = getrlimit(Resource::Fsize).maximum;
+        let _stays = setrlimit(Resource::Fsize, Rlimit { current: most, maximum: most });
         Ok(Self {
-            directory: env::current_dir()?,
+            directory: env::current_dir().map_err(|error| {
+                io::Error::new(error.kind(), format!("the current directory is not there: {error}"))
+            })?,
             environment: env::vars_os().collect(),
             user: User {
                 uid: getuid().as_raw(),

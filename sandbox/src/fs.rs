@@ -16,6 +16,7 @@
 //! worker ends (`PR_SET_PDEATHSIG`), so start it from one that lives as long as the run.
 
 mod assemble;
+mod backend;
 mod confine;
 mod control;
 mod identity;

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 /// Bytes moved at a time.
 const BATCH: usize = 64 << 10;
 
@@ -33,6 +35,8 @@ pub(crate) enum State {
 pub(crate) struct Progress {
     state: AtomicU8,
     bytes: AtomicU64,
+    received: AtomicU64,
+    left: AtomicBool,
     failure: Mutex<Option<io::Error>>,
 }
 
@@ -49,7 +53,12 @@ impl Progress {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Why the caller's descriptor could not be written, unless its reader just went away.
+    /// Whether the guest's `sent` bytes were all there were, or nobody wanted the rest.
+    pub(crate) fn holds(&self, sent: u64) -> bool {
+        self.left.load(Ordering::Acquire) || self.received.load(Ordering::Acquire) == sent
+    }
+
+    /// Why the caller's descriptor could not be read or written, unless its reader just went away.
     pub(crate) fn failure(&self) -> Option<io::Error> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -109,10 +118,11 @@ pub(crate) fn output(
         // The guest's writes fail from now on, as those to a pipe without a reader do. An error would only say that
         // the connection is gone already.
         drop(from.shutdown(Shutdown::Both));
-        if let Err(error) = result
-            && error.kind() != io::ErrorKind::BrokenPipe
-        {
-            shared.fail(error);
+        if let Err(error) = result {
+            shared.left.store(true, Ordering::Release);
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                shared.fail(error);
+            }
         }
         shared.enter(State::Done);
         ring(&bell);
@@ -131,8 +141,9 @@ fn pump_output(mut from: &UnixStream, to: &mut File, budget: &Budget, progress: 
             Err(_) => return Ok(()),
         };
         progress.enter(State::Writing);
+        progress.received.fetch_add(count as u64, Ordering::AcqRel);
         let granted = budget.take(count);
-        to.write_all(&buffer[..granted])?;
+        write_all(to, &buffer[..granted])?;
         progress.bytes.fetch_add(granted as u64, Ordering::Relaxed);
         if granted < count {
             return Ok(());
@@ -140,12 +151,36 @@ fn pump_output(mut from: &UnixStream, to: &mut File, budget: &Budget, progress: 
     }
 }
 
-/// Starts moving the caller's input to the command's connection. An input that cannot be read counts as ended.
+/// Writes everything, also to a descriptor that whoever shares it with us has made non-blocking.
+fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready(to, PollFlags::OUT)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until a descriptor that does not block is ready, however long its other end takes: that end is the caller's.
+fn ready(file: &File, events: PollFlags) -> io::Result<()> {
+    match poll(&mut [PollFd::new(file, events)], None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Starts moving the caller's input to the command's connection.
 pub(crate) fn input(name: &str, from: OwnedFd, to: UnixStream) -> io::Result<Arc<Progress>> {
     let progress = Arc::new(Progress::default());
     let shared = Arc::clone(&progress);
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        pump_input(&mut File::from(from), &to, &shared);
+        if let Err(error) = pump_input(&mut File::from(from), &to, &shared) {
+            shared.fail(error);
+        }
         // Half-close: what was sent still arrives. An error would only say that the connection is gone already.
         drop(to.shutdown(Shutdown::Write));
         shared.enter(State::Done);
@@ -153,19 +188,21 @@ pub(crate) fn input(name: &str, from: OwnedFd, to: UnixStream) -> io::Result<Arc
     Ok(progress)
 }
 
-fn pump_input(from: &mut File, mut to: &UnixStream, progress: &Progress) {
+/// Ends with the input, or when the command wants no more of it.
+fn pump_input(from: &mut File, mut to: &UnixStream, progress: &Progress) -> io::Result<()> {
     let mut buffer = vec![0; BATCH];
     loop {
         match from.read(&mut buffer) {
-            Ok(0) => return,
+            Ok(0) => return Ok(()),
             Ok(count) => {
                 if to.write_all(&buffer[..count]).is_err() {
-                    return;
+                    return Ok(());
                 }
                 progress.bytes.fetch_add(count as u64, Ordering::Relaxed);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready(from, PollFlags::IN)?,
+            Err(error) => return Err(error),
         }
     }
 }

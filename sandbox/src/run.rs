@@ -71,6 +71,8 @@ pub struct Outcome {
     pub stderr_bytes: u64,
     /// The guest console's last lines, if the machine failed.
     pub console: Vec<String>,
+    /// What of the view the caller may not expect.
+    pub notices: Vec<String>,
 }
 
 impl Outcome {
@@ -87,6 +89,7 @@ impl Outcome {
             stdout_bytes: 0,
             stderr_bytes: 0,
             console: Vec::new(),
+            notices: Vec::new(),
         }
     }
 }
@@ -144,6 +147,7 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     let (initramfs, initramfs_check) = store.initramfs()?.begin()?;
     let mut images = ImagesCheck::begin([kernel_check, initramfs_check])?;
     let view = View::of(&request(spec))?;
+    outcome.notices = view.notices().to_vec();
     outcome.stages.end("prepare");
 
     let (mut files, socket) = fs::Worker::begin(&view, &fs::Start::own())?;
@@ -193,10 +197,15 @@ fn finish(machine: &mut Machine, relays: &Relays, outcome: &mut Outcome, cause: 
     outcome.stdin_bytes = relays.stdin.bytes();
     outcome.stdout_bytes = relays.stdout.bytes();
     outcome.stderr_bytes = relays.stderr.bytes();
-    for (stream, progress) in [("output", &relays.stdout), ("error", &relays.stderr)] {
+    let streams = [
+        ("read the command's standard input", &relays.stdin),
+        ("write the command's standard output", &relays.stdout),
+        ("write the command's standard error", &relays.stderr),
+    ];
+    for (what, progress) in streams {
         if let Some(error) = progress.failure() {
-            // The command's own ending says nothing about output that we lost.
-            *cause = Cause::SetupError(format!("cannot write the command's standard {stream}: {error}"));
+            // The command's own ending says nothing about bytes that we lost.
+            *cause = Cause::SetupError(format!("cannot {what}: {error}"));
         }
     }
     outcome.stages.end("end");

@@ -40,7 +40,7 @@ fn odd() -> Vec<OsString> {
 }
 
 fn odd_bytes_arrive_unchanged() -> Result {
-    let mut words: Vec<OsString> = tests::words(["--", "printf", "%s\\0"]).into();
+    let mut words: Vec<OsString> = tests::words(["--", "printf", "%s\\0"]);
     words.extend(odd());
     let ran = Bench::new().run(words).wait();
     ran.expect(0, "exited");
@@ -67,7 +67,7 @@ fn odd_environment_arrives_unchanged() -> Result {
 }
 
 fn a_hundred_thousand_arguments() -> Result {
-    let mut words: Vec<OsString> = tests::words(["--", "/bin/sh", "-c", "echo $# $1 ${100000}", "sh"]).into();
+    let mut words: Vec<OsString> = tests::words(["--", "/bin/sh", "-c", "echo $# $1 ${100000}", "sh"]);
     words.extend((1..=100_000).map(|number| number.to_string().into()));
     Bench::new().run(words).wait().prints("100000 1 100000");
     Ok(())
@@ -77,7 +77,7 @@ fn a_hundred_thousand_arguments() -> Result {
 const LONGEST: usize = 128 << 10;
 
 fn the_longest_argument() -> Result {
-    let mut words: Vec<OsString> = tests::words(["--", "sh", "-c", "echo ${#1}", "sh"]).into();
+    let mut words: Vec<OsString> = tests::words(["--", "sh", "-c", "echo ${#1}", "sh"]);
     words.push("x".repeat(LONGEST - 1).into());
     Bench::new().run(words).wait().prints(&(LONGEST - 1).to_string());
     Ok(())

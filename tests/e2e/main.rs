@@ -5,6 +5,8 @@
 //! fails instead. Cases named `soak::` take longer than CI may and run with `SANDBOX_SOAK=1`.
 
 mod arguments;
+mod caller;
+mod conformance;
 mod files;
 mod isolation;
 mod jobs;
@@ -23,6 +25,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let cases = [
         arguments::CASES,
+        caller::CASES,
+        conformance::CASES,
         files::CASES,
         isolation::CASES,
         jobs::CASES,

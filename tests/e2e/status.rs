@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use harness::Case;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use tests::Bench;
 
 macro_rules! case {
@@ -148,7 +148,7 @@ fn signalled(script: &str, signal: Signal) -> (i32, String, Duration) {
     let mut line = String::new();
     output.read_line(&mut line).expect("the command says that it runs");
     let sent = Instant::now();
-    kill_process(Pid::from_child(&child), signal).expect("sandbox runs");
+    kill_process(child.pid(), signal).expect("sandbox runs");
     let mut rest = String::new();
     output.read_to_string(&mut rest).expect("output ends");
     let status = child.wait().expect("sandbox ends");

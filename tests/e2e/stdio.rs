@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::Case;
 use sha2::{Digest, Sha256};
-use tests::Bench;
+use tests::{Bench, Running};
 
 macro_rules! case {
     ($name:ident) => {
@@ -65,7 +65,7 @@ fn output_is_live() -> Result {
 }
 
 /// Memory of our process that is its own, in KiB; the guest's, which it shares, is not.
-fn own_memory(child: &Child) -> u64 {
+fn own_memory(child: &Running) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux tells it");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
@@ -137,7 +137,7 @@ fn many_bytes_in() -> Result {
         }
     }
     drop(stdin);
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    let output = child.output();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), hex(&digest.finalize()));
     Ok(())
 }
@@ -169,7 +169,7 @@ fn reader_that_leaves_breaks_the_pipe() -> Result {
     let bench = Bench::new();
     let mut call = bench.run(["--timeout", "100s", "--", "yes"]);
     call.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = call.command.spawn().map_err(|error| error.to_string())?;
+    let mut child = call.spawn_as_is();
     let mut output = child.stdout.take().expect("piped");
     output.read_exact(&mut [0; 4]).map_err(|error| error.to_string())?;
     drop(output);
@@ -197,7 +197,7 @@ fn silent_stdin_does_not_hold_the_run() -> Result {
     let bench = Bench::new();
     let mut call = bench.run(["--", "echo", "done"]);
     call.command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = call.command.spawn().map_err(|error| error.to_string())?;
+    let mut child = call.spawn_as_is();
     let stdin = child.stdin.take();
     let begun = Instant::now();
     let status = child.wait().map_err(|error| error.to_string())?;

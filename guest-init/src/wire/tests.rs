@@ -83,6 +83,66 @@ fn every_guest_message_fits_its_limit() {
     assert!(encode(&FromGuest::Ended(ended)).is_ok());
 }
 
+/// Frames of real messages with bytes changed, cut and joined, and plain noise: never a panic, never more held than one
+/// frame, and whatever comes out of it is a message that can be framed again. `SANDBOX_FUZZ_ITERATIONS` makes it run
+/// longer; the seed is fixed, so a failure can be repeated.
+#[test]
+fn hostile_frames() {
+    let wanted = std::env::var("SANDBOX_FUZZ_ITERATIONS").ok().and_then(|value| value.parse().ok());
+    let usage = Usage { user_us: 1, system_us: u64::MAX, memory_peak: 3, processes_peak: 4 };
+    let models: Vec<Vec<u8>> = [
+        FromGuest::Hello { version: VERSION },
+        FromGuest::Mounted,
+        FromGuest::Started,
+        FromGuest::NotStarted { step: Step::MountVolume(7), errno: 2 },
+        FromGuest::Failed { step: Step::Exec, errno: -1 },
+        FromGuest::Ended(Ended { end: End::Signaled(9), usage, oom_kills: 1 }),
+        FromGuest::Drained { stdout: 300, stderr: u64::MAX },
+        FromGuest::Pong,
+    ]
+    .iter()
+    .map(|message| encode(message).unwrap())
+    .collect();
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let (mut delivered, mut refused) = (0u64, 0u64);
+    let mut decoder = Decoder::<FromGuest>::default();
+    for _ in 0..wanted.unwrap_or(200_000u64) {
+        let mut bytes = models[dice.below(models.len())].clone();
+        for _ in 0..dice.below(4) {
+            let at = dice.below(bytes.len());
+            bytes[at] = dice.next() as u8;
+        }
+        bytes.truncate(bytes.len() - dice.below(8).saturating_sub(5).min(bytes.len()));
+        let again = |message: FromGuest| {
+            delivered += 1;
+            assert!(encode(&message).is_ok());
+        };
+        if decoder.push(&bytes, again).is_err() {
+            refused += 1;
+            decoder = Decoder::default();
+        }
+        assert!(decoder.buffer.len() <= HEADER_LEN + FROM_GUEST_MAX);
+    }
+    // A generator that never gets past the header would test nothing.
+    assert!(delivered > refused / 8 && refused > delivered / 8, "{delivered} delivered, {refused} refused");
+}
+
+/// A small generator (xorshift64).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
 proptest! {
     /// Arbitrary bytes, half of them behind a valid header, never panic and never hold more than one frame.
     #[test]

@@ -213,14 +213,17 @@ impl Arguments {
     }
 
     fn open_report(&self) -> Result<Option<File>, String> {
-        let path = match (&self.report, self.report_fd) {
-            (Some(path), _) => path.clone(),
-            (None, Some(number)) => PathBuf::from(format!("/proc/self/fd/{number}")),
+        let file = match (&self.report, self.report_fd) {
+            _ if self.explain => return Ok(None),
+            (Some(path), _) => {
+                File::create(path).map_err(|error| format!("cannot write the report {}: {error}", path.display()))
+            }
+            (None, Some(number)) => {
+                crate::sys::descriptor(number).map_err(|error| format!("cannot use descriptor {number}: {error}"))
+            }
             (None, None) => return Ok(None),
         };
-        let file =
-            File::create(&path).map_err(|error| format!("cannot write the report {}: {error}", path.display()))?;
-        Ok(Some(file))
+        file.map(Some)
     }
 }
 
@@ -258,6 +261,9 @@ fn say(outcome: &Outcome) -> ExitCode {
         for line in &outcome.console {
             tell(format_args!("  {line}"));
         }
+    }
+    if io::stderr().is_terminal() {
+        outcome.notices.iter().for_each(|notice| tell(format_args!("sandbox: note: {notice}")));
     }
     complain(&outcome.cause)
 }

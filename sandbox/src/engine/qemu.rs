@@ -119,8 +119,9 @@ pub(super) fn start(program: &Path, parts: Parts) -> Result<Process, Error> {
     let mut command = Command::new(program);
     command.args(machine.arguments()).env_clear().current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors.try_clone().map_err(failed)?);
+    let after = fds.next();
     command.fd_mappings(fds.0).map_err(|error| failed(io::Error::other(error)))?;
-    child::die_with_parent(&mut command);
+    child::die_with_parent(&mut command, after);
     let child = command.spawn().map_err(failed)?;
     let pid = rustix::process::Pid::from_child(&child);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
@@ -174,8 +175,9 @@ impl Process {
     }
 
     fn judge(&mut self, status: ExitStatus) -> Ending {
-        // With -no-reboot QEMU exits with 0 when the guest resets.
-        if status.success() {
+        let said = self.last_words();
+        // With -no-reboot QEMU exits with 0 when the guest resets; and also when a signal asks it to end.
+        if status.success() && !said.contains("terminating on signal") {
             return Ending::Guest;
         }
         let how = match (status.code(), status.signal()) {
@@ -183,7 +185,6 @@ impl Process {
             (None, Some(signal)) => format!("signal {signal} killed qemu"),
             (None, None) => format!("qemu ended with {status}"),
         };
-        let said = self.last_words();
         Ending::Crash(if said.is_empty() { how } else { format!("{how}: {said}") })
     }
 
@@ -216,8 +217,12 @@ impl Descriptors {
     /// First number after the standard streams.
     const FIRST: i32 = 3;
 
+    fn next(&self) -> i32 {
+        Self::FIRST + self.0.len() as i32
+    }
+
     fn give(&mut self, fd: impl Into<OwnedFd>) -> i32 {
-        let child_fd = Self::FIRST + self.0.len() as i32;
+        let child_fd = self.next();
         self.0.push(FdMapping { parent_fd: fd.into(), child_fd });
         child_fd
     }

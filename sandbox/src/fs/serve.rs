@@ -5,13 +5,13 @@
 //! namespace (which takes the right to raise it), the view before rights are given up, threads last, since a process
 //! with threads can take no user namespace and each thread inherits what its creator has given up.
 
+use super::backend::{Backend, Memory, SharedMemory};
 use super::control::{self, Control, Message};
 use super::identity::Mapping;
 use super::plan::Plan;
 use super::share::Share;
 use super::{assemble, confine};
 use crate::sys::namespace;
-use guest_init::wire::VIEW_TAG;
 use rustix::fd::AsFd;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::UnshareFlags;
@@ -23,8 +23,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vhost_fs::vhost_user::{Error as ProtocolError, Listener};
 use vhost_user_backend_fs::{Error as DaemonError, VhostUserDaemon};
-use virtiofsd::vhost_user::{VhostUserFsBackend, VhostUserFsBackendBuilder};
-use vm_memory_fs::{GuestMemoryAtomic, GuestMemoryMmap};
 
 /// A parent that does not answer has stopped; its end will end us too.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -59,9 +57,6 @@ pub enum ServeError {
     /// The vhost-user server failed.
     #[error("serve vhost-user: {0}")]
     Daemon(String),
-    /// The vhost-user back end could not be made.
-    #[error("make the vhost-user back end")]
-    Backend(#[source] virtiofsd::vhost_user::Error),
 }
 
 fn step<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> ServeError {
@@ -110,7 +105,7 @@ fn run(control: Control) -> Result<(), ServeError> {
     served
 }
 
-type Daemon = VhostUserDaemon<Arc<VhostUserFsBackend<Share>>>;
+type Daemon = VhostUserDaemon<Arc<Backend<Share>>>;
 
 /// Everything up to serving. The other end of the connection is handed over first of all, so that QEMU can start with
 /// it meanwhile.
@@ -170,12 +165,9 @@ fn connection() -> io::Result<(UnixListener, UnixStream)> {
 }
 
 fn start(share: Share, listener: UnixListener) -> Result<Daemon, ServeError> {
-    let backend = VhostUserFsBackendBuilder::default()
-        .set_tag(Some(VIEW_TAG.into()))
-        .build(share)
-        .map_err(ServeError::Backend)?;
-    let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-    let mut server = VhostUserDaemon::new("vhost-user".into(), Arc::new(backend), memory).map_err(daemon)?;
+    let memory = SharedMemory::new(Memory::new());
+    let backend = Arc::new(Backend::new(share));
+    let mut server = VhostUserDaemon::new("vhost-user".into(), backend, memory).map_err(daemon)?;
     server.start(&mut Listener::from(listener)).map_err(daemon)?;
     Ok(server)
 }

@@ -30,9 +30,7 @@ use std::ffi::CStr;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use virtiofsd::filesystem::{
-    Context, DirEntry, DirectoryIterator, Entry, FileSystem, OpenOptions, SerializableFileSystem,
-};
+use virtiofsd::filesystem::{Context, DirEntry, DirectoryIterator, Entry, FileSystem, OpenOptions};
 use virtiofsd::fuse::Attr;
 use virtiofsd::passthrough::{CachePolicy, Config, PassthroughFs};
 use virtiofsd::read_dir::ReadDir;
@@ -288,8 +286,6 @@ impl DirectoryIterator for Entries {
         self.inner.next().map(|entry| DirEntry { ino: number.unique(entry.ino), ..entry })
     }
 }
-
-impl SerializableFileSystem for Share {}
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,13 @@ const LOST_LIMIT: Duration = Duration::from_secs(2);
 /// How long the rest of the output may stand still, through no fault of its reader, after the command has ended.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 
+/// A time limit beyond this is none; it keeps sums of times within what a clock can tell.
+const LONGEST_LIMIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// How long after the time limit the rest of the output may come, but for the time its reader takes: a guest that has
+/// forged its command's end does not get more.
+const LATE_LIMIT: Duration = Duration::from_secs(5);
+
 /// How often a drain is looked at.
 const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -66,6 +73,8 @@ pub(super) struct Watch<'a> {
     files_alive: bool,
     verdict: Option<Cause>,
     drain: Option<Drain>,
+    /// How much output the guest says there was, once it is all on its way.
+    sent: Option<[u64; 2]>,
 }
 
 /// How the drain goes: when it last moved, and how far it was then.
@@ -102,6 +111,7 @@ impl<'a> Watch<'a> {
             files_alive: true,
             verdict: None,
             drain: None,
+            sent: None,
         })
     }
 
@@ -127,12 +137,12 @@ impl<'a> Watch<'a> {
             {
                 return Ok(cause);
             }
-            if self.relays.budget.exceeded() {
-                return Ok(Cause::OutputLimit);
-            }
-            if self.phase == Phase::Draining && self.relays.drained() {
+            if self.complete() {
                 outcome.stages.end("drain");
                 return Ok(self.final_cause());
+            }
+            if self.relays.budget.exceeded() {
+                return Ok(Cause::OutputLimit);
             }
             if ready.machine || machine.console().stopped() {
                 return self.machine_ended(machine);
@@ -252,7 +262,7 @@ impl<'a> Watch<'a> {
                 outcome.started = true;
                 self.phase = Phase::Running;
                 let now = Instant::now();
-                self.deadline = self.spec.timeout.map(|timeout| now + timeout);
+                self.deadline = self.spec.timeout.map(|timeout| now + timeout.min(LONGEST_LIMIT));
                 self.ping_at = Some(now + PING_INTERVAL);
             }
             (Phase::Starting, FromGuest::NotStarted { step, errno }) => {
@@ -271,6 +281,9 @@ impl<'a> Watch<'a> {
             (Phase::Running, FromGuest::Pong) => {
                 self.pong_deadline = None;
                 self.ping_at = Some(Instant::now() + PING_INTERVAL);
+            }
+            (Phase::Draining, FromGuest::Drained { stdout, stderr }) if self.sent.is_none() => {
+                self.sent = Some([stdout, stderr]);
             }
             // An answer that crossed the command's end.
             (Phase::Draining, FromGuest::Pong) => {}
@@ -293,7 +306,19 @@ impl<'a> Watch<'a> {
         self.lost.get_or_insert((cause, Instant::now() + LOST_LIMIT));
     }
 
+    /// Whether every byte that the guest has sent of the command's output has reached its reader. That a stream has
+    /// ended is not enough: the machine's death ends it too.
+    fn complete(&self) -> bool {
+        self.relays.drained()
+            && self
+                .sent
+                .is_some_and(|[output, error]| self.relays.stdout.holds(output) && self.relays.stderr.holds(error))
+    }
+
     fn final_cause(&mut self) -> Cause {
+        if self.relays.budget.exceeded() {
+            return Cause::OutputLimit;
+        }
         let verdict = self.verdict.take();
         match self.cancelled {
             Some((signal, _)) => Cause::Cancelled(signal),
@@ -349,6 +374,9 @@ impl<'a> Watch<'a> {
     }
 
     fn check_drain(&mut self, now: Instant) -> Option<Cause> {
+        if self.deadline.is_some_and(|at| at + LATE_LIMIT <= now) && !self.relays.writing() {
+            return Some(Cause::Timeout);
+        }
         let drain = self.drain.as_mut()?;
         let bytes = self.relays.bytes_out();
         if bytes != drain.bytes || self.relays.writing() {

@@ -6,11 +6,12 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Has the kernel kill the child when the calling thread ends, by SIGKILL too (`PR_SET_PDEATHSIG`, prctl(2)), and
-/// puts it in a process group of its own, so that a terminal's interrupt reaches us and not the child.
+/// Has the kernel kill the child when the calling thread ends, by SIGKILL too (`PR_SET_PDEATHSIG`, prctl(2)), puts it in
+/// a process group of its own, so that a terminal's interrupt reaches us and not the child, and lets it keep no
+/// descriptor from `first_unwanted` on: what our own caller left open for us is not for the child.
 ///
 /// The thread that spawns must outlive the child's usefulness: the kernel watches the thread, not the process.
-pub(crate) fn die_with_parent(command: &mut Command) {
+pub(crate) fn die_with_parent(command: &mut Command, first_unwanted: i32) {
     let parent = rustix::process::getpid();
     command.process_group(0);
     let hook = move || {
@@ -19,9 +20,13 @@ pub(crate) fn die_with_parent(command: &mut Command) {
         if rustix::process::getppid() != Some(parent) {
             return Err(io::Error::from(rustix::io::Errno::SRCH));
         }
-        Ok(())
+        // Marked, not closed: the standard library reports a failed exec through one of them.
+        // SAFETY: the call takes numbers only, and closing at exec what nobody here uses harms nobody.
+        let closed =
+            unsafe { libc::syscall(libc::SYS_close_range, first_unwanted, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     };
-    // SAFETY: the hook makes two system calls and neither allocates nor takes a lock, so it may run between fork and
+    // SAFETY: the hook makes three system calls and neither allocates nor takes a lock, so it may run between fork and
     // exec of a process with threads.
     unsafe { command.pre_exec(hook) };
 }

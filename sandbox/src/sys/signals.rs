@@ -16,20 +16,45 @@ const FORWARDED: [i32; 3] = [libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 #[derive(Debug)]
 pub struct Signals(OwnedFd);
 
+/// Whether this process ignores a signal, as it may have been told by its caller.
+fn ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: the call only writes the present action; all zero bits are a valid one should it fail.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Undoes what a caller may have left that would break us: ignored children cannot be waited for; and makes a limit of
+/// file sizes an error instead of our death, for guest memory counts as a file.
+fn settle() {
+    // SAFETY: both calls set a disposition that has no handler.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
 impl Signals {
-    /// Blocks the signals for this thread and those it will start, and opens the descriptor. To be called before any
+    /// Blocks the signals for this thread and those it will start, but for those that our caller has us ignore, and
+    /// opens the descriptor. To be called before any
     /// thread is started.
     ///
     /// # Errors
     /// Those of signalfd(2).
     pub fn block() -> io::Result<Self> {
+        settle();
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set before anything reads it; the signal numbers are constants of the
         // platform; pthread_sigmask and signalfd only read the set.
         let fd = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             for signal in ENDING.into_iter().chain(FORWARDED) {
-                libc::sigaddset(set.as_mut_ptr(), signal);
+                // What our caller has us ignore (nohup(1), a shell's background job) is none of our business.
+                if !ignored(signal) {
+                    libc::sigaddset(set.as_mut_ptr(), signal);
+                }
             }
             let result = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
             if result != 0 {

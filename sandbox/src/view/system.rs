@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Directories of the root that hold programs of the distribution, besides those whose name begins with `lib`. They
 /// are the same on every such host, hence no secret.
-const PROGRAMS: &[&str] = &["/usr", "/bin", "/sbin", "/nix/store"];
+const PROGRAMS: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store"];
 
 /// Directories that hold programs this host's administrator put there, and perhaps their configuration.
 const OWN_PROGRAMS: &[&str] = &["/usr/local", "/opt"];
@@ -70,9 +70,7 @@ pub(super) fn describe(view: &mut View) -> Result<(), Error> {
 
 /// The program directories that exist, in a fixed order.
 fn programs() -> Result<Vec<(PathBuf, Audience)>, Error> {
-    let root = names(Path::new("/"))?;
-    let libraries = root.into_iter().filter(|path| path.as_os_str().as_encoded_bytes().starts_with(b"/lib"));
-    let distribution = PROGRAMS.iter().map(PathBuf::from).chain(libraries).map(|path| (path, Audience::Caller));
+    let distribution = PROGRAMS.iter().map(|path| (PathBuf::from(path), Audience::Caller));
     let own = OWN_PROGRAMS.iter().map(|path| (PathBuf::from(path), Audience::Everyone));
     Ok(distribution.chain(own).filter(|(path, _)| path.is_dir()).collect())
 }

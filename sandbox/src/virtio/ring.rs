@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use virtio_bindings::{virtio_config, virtio_ring};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -22,6 +22,9 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 pub const FEATURES: u64 = 1 << virtio_config::VIRTIO_F_VERSION_1
     | 1 << virtio_ring::VIRTIO_RING_F_INDIRECT_DESC
     | 1 << virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+
+/// Chains refused so far, by all devices: a count of a ring or a device would begin anew with each reset.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
 
 /// How a ring is broken.
 #[derive(Debug, thiserror::Error)]
@@ -89,13 +92,11 @@ pub struct Ring {
     more: bool,
     /// Buffers were used since the last notification.
     pushed: bool,
-    /// Chains refused so far.
-    refused: u64,
 }
 
 impl std::fmt::Debug for Ring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring").field("queue", &self.queue).field("refused", &self.refused).finish_non_exhaustive()
+        f.debug_struct("Ring").field("queue", &self.queue).finish_non_exhaustive()
     }
 }
 
@@ -123,7 +124,7 @@ impl Ring {
         let next_used = queue.used_idx(memory, Ordering::Acquire).map_err(Error::Queue)?;
         queue.set_next_used(next_used.0);
         let Setup { kick, notify, .. } = setup;
-        Ok(Self { queue, kick, notify, budget: size, more: false, pushed: false, refused: 0 })
+        Ok(Self { queue, kick, notify, budget: size, more: false, pushed: false })
     }
 
     /// Takes the next chain. `None`: there is none, or enough were taken in this call and the worker will call again.
@@ -235,11 +236,10 @@ impl Ring {
         Ok(self.more)
     }
 
-    /// Replaces the bell.
-    pub(super) fn set_notify(&mut self, notify: Box<dyn Notify>) {
+    /// Replaces the bell, and rings it: the old one may have been rung in vain.
+    pub(super) fn set_notify(&mut self, notify: Box<dyn Notify>) -> Result<(), Error> {
         self.notify = notify;
-        // The old one may have been rung in vain.
-        self.pushed = true;
+        self.notify.notify().map_err(Error::Notify)
     }
 
     /// Its kick descriptor.
@@ -270,10 +270,10 @@ impl Ring {
     }
 
     fn refuse(&mut self, memory: &GuestMemoryMmap, head: u16, why: &chain::Error) -> Result<(), Error> {
-        self.refused = self.refused.saturating_add(1);
+        let refused = REFUSED.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         // The guest decides how often this happens: the 1st, 10th, 100th… are worth a line.
-        if 10_u64.pow(self.refused.ilog10()) == self.refused {
-            let line = format!("sandbox: warning: virtio: refused {} bad chains, the last: {why}\n", self.refused);
+        if 10_u64.checked_pow(refused.ilog10()) == Some(refused) {
+            let line = format!("sandbox: warning: virtio: refused bad chains, {refused} so far, the last: {why}\n");
             // Without a standard error there is nobody to tell.
             drop(std::io::stderr().write_all(line.as_bytes()));
         }

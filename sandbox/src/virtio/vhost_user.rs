@@ -58,7 +58,7 @@ pub enum Ending {
 /// A device that is being served. Dropping it ends its threads.
 ///
 /// When the other process has gone, bytes that the guest had sent still go to the device's streams until this is
-/// dropped: read those to their ends first.
+/// dropped: read those to their ends first. A stream that the guest never used ends only when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     socket: UnixStream,
@@ -82,8 +82,8 @@ struct End {
 pub fn serve(socket: UnixStream, device: Box<dyn Device>) -> Result<Server, Error> {
     let signal = eventfd::create().map_err(|errno: Errno| Error::Descriptor(errno.into()))?;
     let end = Arc::new(End { ending: OnceLock::new(), signal });
-    let (retired, ours) = (socket.try_clone(), socket.try_clone());
-    let (retired, ours) = (retired.map_err(Error::Descriptor)?, ours.map_err(Error::Descriptor)?);
+    let copy = || socket.try_clone().map_err(Error::Descriptor);
+    let (retired, theirs, ours) = (copy()?, copy()?, copy()?);
 
     let memory = Memory::new(GuestMemoryMmap::new());
     let fault_end = Arc::clone(&end);
@@ -95,7 +95,7 @@ pub fn serve(socket: UnixStream, device: Box<dyn Device>) -> Result<Server, Erro
     let worker = Arc::new(Worker::spawn(device, memory.clone(), on_fault).map_err(Error::Worker)?);
 
     let name = format!("vu-{}", worker.traits().id.name());
-    let finish = Finish { end: Arc::clone(&end), worker: Arc::clone(&worker) };
+    let finish = Finish { end: Arc::clone(&end), worker: Arc::clone(&worker), socket: theirs };
     let requests = Requests::new(Arc::clone(&worker), memory);
     let thread = std::thread::Builder::new()
         .name(name)
@@ -157,13 +157,19 @@ impl End {
 struct Finish {
     end: Arc<End>,
     worker: Arc<Worker>,
+    socket: UnixStream,
 }
 
 impl Drop for Finish {
     fn drop(&mut self) {
+        // Others hold the socket too, so closing it would not tell the peer.
+        drop(self.socket.shutdown(Shutdown::Both));
         self.worker.hang_up();
         self.end.record(Ending::Panicked);
         // Our own counter cannot be full.
         let _ = eventfd::signal(&self.end.signal);
     }
 }
+
+#[cfg(test)]
+mod tests;

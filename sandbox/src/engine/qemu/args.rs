@@ -55,6 +55,13 @@ const FIXED: [&str; 19] = [
     "sandbox",
 ];
 
+/// What a kernel under TCG is told besides the clock.
+///
+/// Clearing a page when it is given out is for correctness: QEMU keeps translations of code by address and drops them
+/// when the *guest* writes there, but it does not see the file server write. A page of the page cache that held one
+/// program and is read again with another would run the old one's code.
+const EMULATED: &str = "init_on_alloc=1";
+
 impl Machine {
     pub(super) fn arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> = FIXED.iter().map(|&option| option.to_owned()).collect();
@@ -64,7 +71,7 @@ impl Machine {
         option("-object", self.memory_backend());
         option("-kernel", descriptor(self.kernel));
         option("-initrd", descriptor(self.initramfs));
-        option("-append", format!("{} {}", self.command_line, images::clock_words(self.tsc_khz)));
+        option("-append", format!("{} {} {EMULATED}", self.command_line, images::clock_words(self.tsc_khz)));
         option("-chardev", format!("socket,id=console,fd={}", self.console));
         for (number, device) in self.devices.iter().enumerate() {
             option("-chardev", format!("socket,id=device{number},fd={}", device.socket));
@@ -123,7 +130,7 @@ mod tests {
             tail,
             "-smp 2 -m size=1073741824B \
              -object memory-backend-file,id=memory,size=1073741824B,mem-path=/proc/self/fd/5,share=on,align=2M \
-             -kernel /proc/self/fd/3 -initrd /proc/self/fd/4 -append console=ttyS0 tsc_early_khz=3000 lpj=12000 \
+             -kernel /proc/self/fd/3 -initrd /proc/self/fd/4 -append console=ttyS0 tsc_early_khz=3000 lpj=12000 init_on_alloc=1 \
              -chardev socket,id=console,fd=6 \
              -chardev socket,id=device0,fd=7 -device vhost-user-vsock-device,chardev=device0 \
              -chardev socket,id=device1,fd=8 -device vhost-user-fs-device,chardev=device1,tag=view"

@@ -28,6 +28,11 @@ macro_rules! pass {
     )*};
 }
 
+/// An offset that a file can have: the library panics at others.
+fn possible(offset: u64) -> io::Result<u64> {
+    if i64::try_from(offset).is_ok() { Ok(offset) } else { Err(Errno::INVAL.into()) }
+}
+
 impl FileSystem for Share {
     type Inode = Guest;
     type Handle = Handle;
@@ -35,10 +40,6 @@ impl FileSystem for Share {
 
     pass! {
         fn readlink(&self, ctx, inode) -> Vec<u8>;
-        fn read<W: ZeroCopyWriter>(&self, ctx, inode, handle: Handle, w: W, size: u32, offset: u64,
-            lock_owner: Option<u64>, flags: u32) -> usize;
-        fn write<R: ZeroCopyReader>(&self, ctx, inode, handle: Handle, r: R, size: u32, offset: u64,
-            lock_owner: Option<u64>, delayed_write: bool, kill_priv: bool, flags: u32) -> usize;
         fn flush(&self, ctx, inode, handle: Handle, lock_owner: u64) -> ();
         fn fsync(&self, ctx, inode, datasync: bool, handle: Handle) -> ();
         fn fsyncdir(&self, ctx, inode, datasync: bool, handle: Handle) -> ();
@@ -49,6 +50,37 @@ impl FileSystem for Share {
         fn removexattr(&self, ctx, inode, name: &CStr) -> ();
         fn statfs(&self, ctx, inode) -> StatVfs;
         fn lseek(&self, ctx, inode, handle: Handle, offset: u64, whence: u32) -> u64;
+    }
+
+    fn read<W: ZeroCopyWriter>(
+        &self,
+        ctx: Context,
+        inode: Guest,
+        handle: Handle,
+        w: W,
+        size: u32,
+        offset: u64,
+        lock_owner: Option<u64>,
+        flags: u32,
+    ) -> io::Result<usize> {
+        self.inner.read(ctx, self.real(ctx, inode)?, handle, w, size, possible(offset)?, lock_owner, flags)
+    }
+
+    fn write<R: ZeroCopyReader>(
+        &self,
+        ctx: Context,
+        inode: Guest,
+        handle: Handle,
+        r: R,
+        size: u32,
+        offset: u64,
+        lock_owner: Option<u64>,
+        delayed_write: bool,
+        kill_priv: bool,
+        flags: u32,
+    ) -> io::Result<usize> {
+        let (inode, offset) = (self.real(ctx, inode)?, possible(offset)?);
+        self.inner.write(ctx, inode, handle, r, size, offset, lock_owner, delayed_write, kill_priv, flags)
     }
 
     fn init(&self, capable: FsOptions) -> io::Result<FsOptions> {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Requests a guest's kernel would not make, and ordinary ones, to a share of a directory that can be written to.
 
+mod hostile;
+
 use super::*;
 use rustix::fd::AsFd;
 use rustix::fs::{FileType, Mode};
@@ -20,12 +22,16 @@ struct Fixture {
 
 fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
+    let share = share(directory.path());
+    share.init(FsOptions::empty()).unwrap();
+    Fixture { directory, share }
+}
+
+fn share(place: &std::path::Path) -> Share {
     let descriptors = fs::File::open("/proc/self/fd").unwrap().as_fd().try_clone_to_owned().unwrap();
     let tree = Tree { descriptors, owners: BTreeMap::new(), devices: Vec::new() };
     let plan = Plan { parent: 0, uid: 0, gid: 0, steps: Vec::new(), volumes: Vec::new() };
-    let share = Share::new(directory.path().to_str().unwrap(), tree, &plan, Mapping::Same, 1000).unwrap();
-    share.init(FsOptions::empty()).unwrap();
-    Fixture { directory, share }
+    Share::new(place.to_str().unwrap(), tree, &plan, Mapping::Same, 1000).unwrap()
 }
 
 impl Fixture {

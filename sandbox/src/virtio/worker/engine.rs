@@ -100,12 +100,7 @@ impl Engine {
                 Command::Start { index, ring, features } => self.start(index, *ring, features),
                 // The front-end may have gone away in the meantime; then nobody wants the answer.
                 Command::Stop { index, reply } => drop(reply.send(self.stop(index))),
-                Command::SetNotify { index, notify } => {
-                    if let Some(ring) = self.rings.get_mut(usize::from(index)).and_then(Option::as_mut) {
-                        ring.set_notify(notify);
-                    }
-                    self.kicked(index);
-                }
+                Command::SetNotify { index, notify } => self.set_notify(index, notify),
                 Command::Reset { serve, reply } => {
                     self.reset(serve);
                     let _ = reply.send(());
@@ -138,6 +133,13 @@ impl Engine {
         // It is watched; should the kernel say otherwise, closing it ends the watch just as well.
         let _ = self.epoll.unwatch(ring.kick());
         Some(ring.position())
+    }
+
+    fn set_notify(&mut self, index: u16, notify: Box<dyn Notify>) {
+        let ring = self.rings.get_mut(usize::from(index)).and_then(Option::as_mut);
+        if let Some(Err(source)) = ring.map(|ring| ring.set_notify(notify)) {
+            self.retire(Fault::Ring { index, source });
+        }
     }
 
     fn stop_all(&mut self) {
@@ -215,3 +217,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

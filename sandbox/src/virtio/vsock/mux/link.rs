@@ -158,7 +158,8 @@ impl<S: Stream> Link<S> {
 
     /// If the other end has written its last, it may also have gone; then the guest need not write in vain.
     fn notice_hang_up(&mut self) {
-        if self.conn.is_send_shut() && !self.conn.is_receive_shut() && self.stream.is_hung_up() {
+        let in_vain = !self.conn.has_guest_sent_all() && !self.conn.is_receive_shut();
+        if in_vain && self.conn.is_send_shut() && self.stream.is_hung_up() {
             self.conn.shut_receive();
         }
     }

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a caller may have left behind: odd descriptors, ignored signals; and endings that only look like success.
+
+use std::fs;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use harness::Case;
+use tests::{Bench, Call};
+
+macro_rules! case {
+    ($name:ident) => {
+        Case { name: concat!("caller::", stringify!($name)), needs: &[], body: $name }
+    };
+}
+
+pub(crate) const CASES: &[Case] = &[
+    case!(machine_that_dies_with_output_on_its_way_is_no_success),
+    case!(time_limit_counts_while_output_drains),
+    case!(input_that_cannot_be_read_is_told),
+    case!(input_that_does_not_block_is_waited_for),
+    case!(output_that_does_not_block_is_waited_for),
+    case!(descriptors_of_the_caller_stay_its_own),
+    case!(ignored_signals_stay_ignored),
+    case!(report_goes_behind_what_its_descriptor_holds),
+];
+
+type Result = std::result::Result<(), String>;
+
+/// The same call, made by a shell that does something to itself before.
+fn by_shell(bench: &Bench, before: &str, mut call: Call) -> Call {
+    let mut shell = std::process::Command::new("/usr/bin/bash");
+    shell.args(["-c", &format!("{before}; exec \"$@\""), "bash"]).current_dir(bench.path()).stdin(Stdio::null());
+    shell.arg(call.command.get_program()).args(call.command.get_args());
+    call.command = shell;
+    call
+}
+
+fn machine_that_dies_with_output_on_its_way_is_no_success() -> Result {
+    let script = "(sleep 0.3; echo c > /proc/sysrq-trigger) & (sleep 0.8; echo lost) & echo hi; exit 0";
+    let ran = Bench::new().run(["-u", "0", "--", "sh", "-c", script]).wait();
+    ran.expect(125, "guest_panic");
+    assert_eq!(ran.text(), "hi");
+    Ok(())
+}
+
+/// A reader that holds the output up has all the time it needs, though the limit passes meanwhile.
+fn time_limit_counts_while_output_drains() -> Result {
+    let bench = Bench::new();
+    let mut child = bench.run(["--timeout", "2s", "--", "head", "-c", "400000", "/dev/zero"]).spawn();
+    let mut output = child.stdout.take().expect("piped");
+    thread::sleep(Duration::from_secs(12));
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut output, &mut bytes).map_err(|error| error.to_string())?;
+    let status = child.wait().map_err(|error| error.to_string())?;
+    // Whether the command had written all of it within its time depends on what the pipes hold between it and us.
+    match (status.code(), bytes.len()) {
+        (Some(0), 400_000) | (Some(124), 1..400_000) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+fn input_that_cannot_be_read_is_told() -> Result {
+    let bench = Bench::new();
+    let mut call = bench.run(["cat"]);
+    call.command.stdin(fs::File::open("/").map_err(|error| error.to_string())?);
+    let ran = call.wait();
+    ran.expect(125, "setup_error");
+    assert!(ran.stderr.contains("standard input"), "{}", ran.stderr);
+    Ok(())
+}
+
+const DO_NOT_BLOCK: &str = "import fcntl, os, sys; \
+    [fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK) for fd in map(int, sys.argv[1:])]";
+
+fn input_that_does_not_block_is_waited_for() -> Result {
+    let bench = Bench::new();
+    bench.write("mode.py", DO_NOT_BLOCK);
+    let before = "exec < <(sleep 2; printf late); python3 mode.py 0";
+    by_shell(&bench, before, bench.run(["cat"])).wait().prints("late");
+    Ok(())
+}
+
+fn output_that_does_not_block_is_waited_for() -> Result {
+    let bench = Bench::new();
+    bench.write("mode.py", DO_NOT_BLOCK);
+    let ran = by_shell(&bench, "python3 mode.py 1", bench.run(["head", "-c", "3000000", "/dev/zero"])).wait();
+    ran.expect(0, "exited");
+    assert_eq!(ran.stdout.len(), 3_000_000);
+    Ok(())
+}
+
+fn descriptors_of_the_caller_stay_its_own() -> Result {
+    let bench = Bench::new();
+    bench.write("secret", "of the caller");
+    let mut child = by_shell(&bench, "exec 17< secret", bench.shell("echo up; sleep 30")).spawn();
+    let mut output = child.stdout.take().expect("piped");
+    std::io::Read::read_exact(&mut output, &mut [0; 3]).map_err(|error| error.to_string())?;
+    let children =
+        fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).map_err(|error| error.to_string())?;
+    assert_eq!(children.split_whitespace().count(), 2, "QEMU and the file server: {children}");
+    for pid in children.split_whitespace() {
+        for entry in fs::read_dir(format!("/proc/{pid}/fd")).map_err(|error| error.to_string())? {
+            let target = entry.and_then(|entry| fs::read_link(entry.path())).unwrap_or_default();
+            assert!(!target.ends_with("secret"), "process {pid} holds {}", target.display());
+        }
+    }
+    Ok(())
+}
+
+fn ignored_signals_stay_ignored() -> Result {
+    let bench = Bench::new();
+    let script = "sleep 2; echo survived";
+    let ran = by_shell(&bench, "trap '' HUP CHLD; { sleep 1; kill -HUP $$; } & true", bench.shell(script)).wait();
+    ran.prints("survived");
+    Ok(())
+}
+
+fn report_goes_behind_what_its_descriptor_holds() -> Result {
+    let bench = Bench::new();
+    let mut call = bench.run(["true"]);
+    call.command = std::process::Command::new("/usr/bin/bash");
+    let program = tests::program();
+    call.command.args(["-c", "exec 9> out; echo first >&9; \"$0\" run --report-fd 9 -- true"]).arg(program);
+    call.command.current_dir(bench.path()).stdin(Stdio::null());
+    assert_eq!(call.wait().code(), 0);
+    let text = fs::read_to_string(bench.path().join("out")).map_err(|error| error.to_string())?;
+    assert!(text.starts_with("first\n{") && text.contains("\"schema\": 1"), "{text}");
+    Ok(())
+}
