@@ -177,8 +177,8 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
         budget,
         bell,
     };
-    let watch = Watch::new(spec, &view, Session::new(lines.control)?, &relays, signals)?;
-    let watched = watch.until_the_end(&mut machine, &mut files, &mut images, outcome);
+    let watch = Watch::new(spec, &view, Session::new(lines.control)?, &relays, signals, &mut images)?;
+    let watched = watch.until_the_end(&mut machine, &mut files, outcome);
     // Whatever else went wrong: with damaged images nothing else means anything.
     images.passed()?;
     let mut cause = watched?;

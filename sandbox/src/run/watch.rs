@@ -59,6 +59,7 @@ pub(super) struct Watch<'a> {
     session: Session,
     relays: &'a Relays,
     signals: Option<&'a Signals>,
+    images: &'a mut ImagesCheck,
     mount: ToGuest,
     phase: Phase,
     boot_deadline: Instant,
@@ -90,12 +91,14 @@ impl<'a> Watch<'a> {
         session: Session,
         relays: &'a Relays,
         signals: Option<&'a Signals>,
+        images: &'a mut ImagesCheck,
     ) -> Result<Self, Error> {
         Ok(Self {
             spec,
             session,
             relays,
             signals,
+            images,
             mount: ToGuest::Mount(mount(spec, view)),
             phase: Phase::Booting,
             boot_deadline: Instant::now() + BOOT_LIMIT,
@@ -117,18 +120,20 @@ impl<'a> Watch<'a> {
         mut self,
         machine: &mut Machine,
         files: &mut fs::Worker,
-        images: &mut ImagesCheck,
         outcome: &mut Outcome,
     ) -> Result<Cause, Error> {
         loop {
             let ready = self.wait(machine, files)?;
+            if ready.images {
+                self.images.passed()?;
+            }
             machine.read_console();
             self.relays.hear();
             if let Some(cause) = self.hear_signals()? {
                 return Ok(cause);
             }
             if self.control_open
-                && let Some(cause) = self.hear_guest(images, outcome)?
+                && let Some(cause) = self.hear_guest(outcome)?
             {
                 return Ok(cause);
             }
@@ -177,12 +182,16 @@ impl<'a> Watch<'a> {
         if let Some(console) = machine.console().poll_fd() {
             fds.push(PollFd::from_borrowed_fd(console, PollFlags::IN));
         }
+        if let Some(done) = self.images.pending() {
+            fds.push(PollFd::from_borrowed_fd(done, PollFlags::IN));
+        }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => Ok(Ready {
                 machine: !fds[0].revents().is_empty(),
                 files: self.files_alive && !fds[1].revents().is_empty(),
+                images: self.images.pending().is_some() && fds.last().is_some_and(|fd| !fd.revents().is_empty()),
             }),
-            Err(rustix::io::Errno::INTR) => Ok(Ready { machine: false, files: false }),
+            Err(rustix::io::Errno::INTR) => Ok(Ready { machine: false, files: false, images: false }),
             Err(error) => Err(error.into()),
         }
     }
@@ -214,11 +223,11 @@ impl<'a> Watch<'a> {
         Ok(None)
     }
 
-    fn hear_guest(&mut self, images: &mut ImagesCheck, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {
+    fn hear_guest(&mut self, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {
         match self.session.step() {
             Ok(messages) => {
                 for message in messages {
-                    if let Some(cause) = self.take(message, images, outcome)? {
+                    if let Some(cause) = self.take(message, outcome)? {
                         return Ok(Some(cause));
                     }
                 }
@@ -232,12 +241,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Acts on one message. Anything out of turn is a broken protocol: init never sends it.
-    fn take(
-        &mut self,
-        message: FromGuest,
-        images: &mut ImagesCheck,
-        outcome: &mut Outcome,
-    ) -> Result<Option<Cause>, Error> {
+    fn take(&mut self, message: FromGuest, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {
         match (self.phase, message) {
             (Phase::Booting, FromGuest::Hello { version: VERSION }) => {
                 outcome.stages.end("boot");
@@ -247,7 +251,7 @@ impl<'a> Watch<'a> {
             }
             (Phase::Mounting, FromGuest::Mounted) => {
                 outcome.stages.end("mount");
-                images.passed()?;
+                self.images.passed()?;
                 self.phase = Phase::Starting;
                 let exec = ToGuest::Exec(exec::message(self.spec)?);
                 self.send(&exec);
@@ -387,4 +391,5 @@ impl<'a> Watch<'a> {
 struct Ready {
     machine: bool,
     files: bool,
+    images: bool,
 }
