@@ -100,7 +100,7 @@ fn run(control: Control) -> Result<(), ServeError> {
     });
     if let Err(error) = &served {
         // Too late once the guest runs; then nobody reads it, and the exit status has to do.
-        let _ = control.send(&Message::Failed(chain(error)));
+        let _ = control.send(&Message::Failed(crate::explain(error)));
     }
     served
 }
@@ -189,16 +189,4 @@ fn watch(control: Arc<Control>) -> Result<(), ServeError> {
     };
     std::thread::Builder::new().name("owner".into()).spawn(watch).map_err(step("start a thread"))?;
     Ok(())
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
