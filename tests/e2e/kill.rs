@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -85,21 +86,13 @@ fn processes() -> Vec<(u32, u32, char)> {
     numbers.filter_map(|entry| stat(entry.file_name().to_string_lossy().into_owned())).collect()
 }
 
-/// Whether the kernel has already decided a process's end, which a crowded machine only has not got round to: a
-/// SIGKILL is pending, or it is exiting (`PF_EXITING`, proc(5)).
-fn is_doomed(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let pending = |name| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
-        u64::from_str_radix(line.trim(), 16).is_ok_and(|signals| signals & 1 << 8 != 0)
-    };
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
-    status.is_empty() || pending("SigPnd:") || pending("ShdPnd:") || flags.is_some_and(|flags| flags & 4 != 0)
-}
+/// Held by each case here: eight machines at a time would take the processors that the other case's processes need to
+/// die on within their second.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Kills runs at moments spread over their whole life.
 fn killed_runs_leave_nothing() -> Result {
+    let _alone = ALONE.lock();
     let before = look();
     let bench = Bench::new();
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
@@ -119,9 +112,7 @@ fn killed_runs_leave_nothing() -> Result {
             if left.is_empty() {
                 break;
             }
-            let alive: Vec<_> = left.iter().filter(|(pid, _, _)| !is_doomed(*pid)).collect();
-            assert!(killed.elapsed() < Duration::from_secs(1) || alive.is_empty(), "run {number} left {alive:?}");
-            assert!(killed.elapsed() < Duration::from_secs(60), "run {number}: {left:?} do not die");
+            assert!(killed.elapsed() < Duration::from_secs(1), "run {number} left {left:?}");
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -130,6 +121,7 @@ fn killed_runs_leave_nothing() -> Result {
 }
 
 fn runs(count: usize) -> Result {
+    let _alone = ALONE.lock();
     let before = look();
     thread::scope(|scope| {
         let workers: Vec<_> = (0..8)
