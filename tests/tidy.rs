@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 const LINE: [&str; 5] = ["guest-init", "images", "sandbox", "harness", "tests"];
 
 /// Modules of `sandbox`, and what each must never name.
-const NEVER: [(&str, &[&str]); 12] = [
+const NEVER: [(&str, &[&str]); 14] = [
     ("spec", &["crate::"]),
     ("outcome", &["crate::"]),
     ("memory", &["crate::virtio", "crate::engine", "crate::run", "crate::session", "crate::view", "crate::fs"]),
     ("sys", &["crate::virtio", "crate::engine", "crate::run", "crate::session", "crate::view", "crate::fs"]),
+    ("packets", &["crate::"]),
+    ("confine", &["crate::virtio", "crate::engine", "crate::run", "crate::session", "crate::view", "crate::fs"]),
     ("virtio/device", &["vhost_user", "mmio", "crate::engine", "kvm", "vsock::", "rng::"]),
     ("virtio/ring", &["vhost_user", "mmio", "crate::engine", "kvm", "vsock::", "rng::"]),
     ("virtio/worker", &["vhost_user", "mmio", "crate::engine", "kvm", "vsock::", "rng::"]),
@@ -25,7 +27,7 @@ const NEVER: [(&str, &[&str]); 12] = [
 ];
 
 /// External crates and the one place of `sandbox` that may name each.
-const DOORS: [(&str, &[&str]); 10] = [
+const DOORS: [(&str, &[&str]); 11] = [
     ("vhost::", &["virtio/vhost_user"]),
     ("virtio_queue::", &["virtio/ring"]),
     ("virtiofsd::", &["fs"]),
@@ -34,6 +36,7 @@ const DOORS: [(&str, &[&str]); 10] = [
     ("vm_memory_fs::", &["fs"]),
     ("virtio_queue_fs::", &["fs"]),
     ("libc::", &["sys"]),
+    ("seccompiler::", &["confine"]),
     ("clap_mangen::", &["cli"]),
     ("uzers::", &["caller"]),
 ];

@@ -46,6 +46,9 @@ pub enum Verb {
     /// Serve a view of the host's files over an inherited connection
     #[command(hide = true)]
     FsWorker,
+    /// Run a virtual machine from inherited descriptors
+    #[command(hide = true)]
+    Vmm,
 }
 
 /// Says something of our own, on standard error. Nothing is left to tell about one that cannot be written.

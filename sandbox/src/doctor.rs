@@ -88,6 +88,7 @@ fn qemu() -> Item {
                 Err(error) => Item::with(Grade::Bad, "qemu", format!("{}: {error}", program.display()), "reinstall it"),
             }
         }
+        Ok(Engine::Kvm) => Item::with(Grade::Bad, "qemu", "not asked for", "report this"),
         Err(error) => Item::with(Grade::Bad, "qemu", "not found", error.to_string()),
     }
 }

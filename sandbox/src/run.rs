@@ -161,7 +161,8 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
         begun,
         memory: spec.memory,
         cpus: spec.cpus,
-        devices: devices::list(ports, socket),
+        sockets: engine::Sockets { ports, files: socket },
+        devices: devices::list,
     };
     let mut machine = engine.start(parts)?;
     // The machine starts meanwhile; it needs the files only once its kernel runs.

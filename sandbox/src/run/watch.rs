@@ -336,7 +336,9 @@ impl<'a> Watch<'a> {
             Ending::Crash(how) => Cause::VmmCrash(how),
             _ if console.out_of_memory() => Cause::Oom(Victim::Init),
             _ if console.panicked() => Cause::GuestPanic,
-            Ending::Guest | Ending::Ours => Cause::GuestReset,
+            Ending::Guest(how) => Cause::GuestReset(how),
+            // We ended it because its kernel said that it stops.
+            Ending::Ours => Cause::GuestReset("its kernel stopped".to_owned()),
         })
     }
 
