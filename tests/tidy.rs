@@ -27,7 +27,7 @@ const NEVER: [(&str, &[&str]); 14] = [
 ];
 
 /// External crates and the one place of `sandbox` that may name each.
-const DOORS: [(&str, &[&str]); 11] = [
+const DOORS: [(&str, &[&str]); 12] = [
     ("vhost::", &["virtio/vhost_user"]),
     ("virtio_queue::", &["virtio/ring"]),
     ("virtiofsd::", &["fs"]),
@@ -37,6 +37,7 @@ const DOORS: [(&str, &[&str]); 11] = [
     ("virtio_queue_fs::", &["fs"]),
     ("libc::", &["sys"]),
     ("seccompiler::", &["confine"]),
+    ("landlock::", &["confine"]),
     ("clap_mangen::", &["cli"]),
     ("uzers::", &["caller"]),
 ];

@@ -4,6 +4,10 @@
 //!
 //! Not for what each process keeps: that stands with the process.
 
+mod cage;
+
+pub(crate) use cage::Cage;
+
 use crate::sys::calls;
 use crate::sys::namespace;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

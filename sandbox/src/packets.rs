@@ -64,8 +64,9 @@ impl Packets {
         let bytes = &bytes[..bytes.len().min(LONGEST)];
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let fits = descriptors.len() <= DESCRIPTORS;
-        if !descriptors.is_empty() && !(fits && ancillary.push(SendAncillaryMessage::ScmRights(descriptors))) {
+        let fits = descriptors.is_empty()
+            || descriptors.len() <= DESCRIPTORS && ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        if !fits {
             return Err(Error::Unexpected);
         }
         sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;

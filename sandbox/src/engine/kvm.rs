@@ -71,7 +71,7 @@ pub(super) fn start(parts: Parts) -> Result<Vmm, Error> {
     let mut command = Command::new("/proc/self/exe");
     command.arg(SUBCOMMAND).stdin(Stdio::from(inherited)).stdout(Stdio::null());
     let judge = Box::new(move |status, said: &str| judge(&link, status, said));
-    let process = Process::start(command, Descriptors::default(), console, judge).map_err(Error::Start)?;
+    let process = Process::start(command, Descriptors::default(), || Ok(()), console, judge).map_err(Error::Start)?;
     Ok(Vmm { process })
 }
 

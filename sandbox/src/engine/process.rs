@@ -37,10 +37,12 @@ impl std::fmt::Debug for Process {
 
 impl Process {
     /// Starts a program with an empty environment. It gets `descriptors` besides the standard input and output that
-    /// `command` has, and a standard error that is kept for the day it fails.
+    /// `command` has, and a standard error that is kept for the day it fails. In the child, `first` runs before
+    /// anything else ([`child::die_with_parent`]).
     pub(super) fn start(
         mut command: Command,
         descriptors: Descriptors,
+        first: impl Fn() -> io::Result<()> + Send + Sync + 'static,
         console: Console,
         judge: Judge,
     ) -> io::Result<Self> {
@@ -48,7 +50,7 @@ impl Process {
         command.env_clear().current_dir("/").stderr(errors.try_clone()?);
         let after = descriptors.next();
         command.fd_mappings(descriptors.0).map_err(io::Error::other)?;
-        child::die_with_parent(&mut command, after);
+        child::die_with_parent(&mut command, after, first);
         let mut child = command.spawn()?;
         match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
             Ok(pidfd) => Ok(Self { child, pidfd, errors, console, judge, ended: None }),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The qemu engine: a QEMU process that emulates the CPU, and our own devices behind vhost-user.
 //!
-//! QEMU gets constants and descriptor numbers for arguments, an empty environment, no monitor, disk or network. It
+//! QEMU gets constants and descriptor numbers for arguments, an empty environment, no monitor, disk or network, and
+//! runs in a [`Cage`]: guests have taken emulators over before. It
 //! dies with us because the kernel kills it when this thread ends, and with it end the connections of its devices.
 //! What it prints on standard error is kept for the day it fails.
 
@@ -17,6 +18,7 @@ use std::thread::{self, JoinHandle};
 
 use super::process::{self, Descriptors, Process};
 use super::{Attachment, Console, Ending, Parts, Remote};
+use crate::confine::{self, Cage};
 use crate::memory;
 use crate::virtio::vhost_user;
 
@@ -50,6 +52,9 @@ pub enum Error {
         #[source]
         source: vhost_user::Error,
     },
+    /// The cage that it runs in.
+    #[error("cannot prepare the confinement of QEMU")]
+    Confine(#[source] confine::Error),
     /// The process.
     #[error("cannot start {program}")]
     Start {
@@ -79,6 +84,7 @@ pub(super) fn start(program: &Path, parts: Parts) -> Result<Qemu, Error> {
     let (ours, theirs) = pair("the console")?;
     let console = Console::new(ours).map_err(|source| connection("the console", source))?;
 
+    let cage = Cage::new(program, &[&parts.kernel, &parts.initramfs]).map_err(Error::Confine)?;
     let mut fds = Descriptors::default();
     let mut machine = args::Machine {
         kernel: fds.give(parts.kernel),
@@ -108,7 +114,7 @@ pub(super) fn start(program: &Path, parts: Parts) -> Result<Qemu, Error> {
 
     let mut command = Command::new(program);
     command.args(machine.arguments()).stdin(Stdio::null()).stdout(Stdio::null());
-    let process = Process::start(command, fds, console, Box::new(judge)).map_err(failed)?;
+    let process = Process::start(command, fds, move || cage.enter(), console, Box::new(judge)).map_err(failed)?;
     Ok(Qemu { process, _servers: servers, _warming: warming })
 }
 
