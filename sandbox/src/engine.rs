@@ -58,6 +58,8 @@ pub struct Parts {
     pub memory: u64,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// Whether the CPUs can virtualize in turn; the kernel must be of the flavour that uses it.
+    pub nested: bool,
     /// Devices in the order of their addresses.
     pub devices: Vec<Attachment>,
 }

@@ -98,6 +98,7 @@ pub(super) fn start(program: &Path, parts: Parts) -> Result<Process, Error> {
         tsc_khz: parts.begun.khz(),
         bytes,
         cpus: parts.cpus,
+        nested: parts.nested,
         devices: Vec::new(),
     };
     let mut servers = Vec::new();
