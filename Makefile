@@ -21,13 +21,17 @@ PACKAGES := qemu-system-x86 libcap-ng-dev gcc make flex bison bc libelf-dev xz-u
 # What the examples and tests run as guests' commands.
 EXAMPLES := python3 git
 
-.PHONY: demo test build deps programs init images-build tools unit e2e soak bench man clean
+.PHONY: demo test build base deps programs init images-base images-nested tools unit e2e soak bench man clean
 
-demo: build
+demo: base
 	$(SANDBOX) run -- python3 -c 'print(6*7)'
 
-build: deps
-	@$(MAKE) --no-print-directory programs init images-build
+# What a run needs. A guest that runs sandboxes itself (`--nested`) needs another kernel, which takes as long again.
+base: deps
+	@$(MAKE) --no-print-directory programs init images-base
+
+build: base
+	@$(MAKE) --no-print-directory images-nested
 
 deps:
 	@command -v $(CARGO) >/dev/null || { echo "Rust $(RUST_MIN) or newer is needed: https://rustup.rs" >&2; exit 1; }
@@ -54,9 +58,12 @@ programs:
 init:
 	$(CARGO) build --locked --profile init -p guest-init --features init --target $(TRIPLE)
 
-images-build:
+images-base:
 	$(IMAGES) build kernel
 	$(IMAGES) build initramfs --init $(INIT)
+
+images-nested:
+	$(IMAGES) build kernel --flavour nested
 
 test: build unit e2e
 

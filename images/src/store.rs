@@ -26,6 +26,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const MANIFEST: &str = "manifest.json";
+/// Of the store's directory in the cache.
+const NAME: &str = "sandbox";
 
 /// Why an image was not found, or not stored.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +125,7 @@ impl Store {
     /// The user's: `$XDG_CACHE_HOME/sandbox`, else `~/.cache/sandbox`.
     pub fn of_user() -> Result<Self, Error> {
         let directories = etcetera::base_strategy::Xdg::new().map_err(Error::NoCache)?;
-        Ok(Self::at(directories.cache_dir().join("sandbox")))
+        Ok(Self::at(directories.cache_dir().join(NAME)))
     }
 
     /// The one in a given directory, which need not exist yet.
@@ -131,8 +133,14 @@ impl Store {
         Self { root: root.into() }
     }
 
-    pub(crate) fn images(&self) -> PathBuf {
+    /// The directory that holds all a run reads.
+    pub fn images(&self) -> PathBuf {
         self.root.join("images")
+    }
+
+    /// The directory of caches that the store's own is one of.
+    pub fn cache(&self) -> &Path {
+        self.root.parent().unwrap_or(&self.root)
     }
 
     pub(crate) fn builds(&self) -> PathBuf {

@@ -42,7 +42,7 @@ impl Item {
 /// Carries out `sandbox doctor`: success if a run would work.
 #[must_use]
 pub fn run() -> ExitCode {
-    let items = [kvm(), qemu(), kernel(), initramfs(), user_namespaces(), memory()];
+    let items = [kvm(), qemu(), kernel(), initramfs(), nested_kernel(), user_namespaces(), memory()];
     let mut text = String::new();
     for item in &items {
         let mark = match item.grade {
@@ -100,6 +100,14 @@ fn kernel() -> Item {
 
 fn initramfs() -> Item {
     image("guest initramfs", Store::initramfs, "build it: make build, or images build initramfs")
+}
+
+/// Only `--nested` needs it.
+fn nested_kernel() -> Item {
+    let flavour = images::Flavour::Nested;
+    let remedy = "for --nested, build it: make build, or images build kernel --flavour nested";
+    let item = image("nested kernel", |store| store.kernel(flavour), remedy);
+    Item { grade: if item.grade == Grade::Bad { Grade::Note } else { item.grade }, ..item }
 }
 
 fn image(what: &'static str, find: impl FnOnce(&Store) -> Result<Image, StoreError>, remedy: &str) -> Item {

@@ -65,6 +65,8 @@ pub struct Parts {
     pub memory: u64,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// Whether the CPUs can virtualize in turn; the kernel must be of the flavour that uses it.
+    pub nested: bool,
     /// What the devices are connected to.
     pub sockets: Sockets,
     /// Makes the devices, in the order of their addresses, wherever the machine runs.

@@ -143,7 +143,8 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     let engine = engine::probe(spec.engine, spec.require_kvm)?;
     outcome.engine = Some(engine.clone());
     let store = images::Store::of_user()?;
-    let (kernel, kernel_check) = store.kernel(images::Flavour::Base)?.begin()?;
+    let flavour = if spec.nested.is_some() { images::Flavour::Nested } else { images::Flavour::Base };
+    let (kernel, kernel_check) = store.kernel(flavour)?.begin()?;
     let (initramfs, initramfs_check) = store.initramfs()?.begin()?;
     let mut images = ImagesCheck::begin([kernel_check, initramfs_check])?;
     let view = View::of(&request(spec))?;
@@ -161,6 +162,7 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
         begun,
         memory: spec.memory,
         cpus: spec.cpus,
+        nested: spec.nested.is_some(),
         sockets: engine::Sockets { ports, files: socket },
         devices: devices::list,
     };
@@ -306,6 +308,10 @@ pub fn request(spec: &Spec) -> view::Request {
         home: sight.home.clone(),
         home_tools: sight.home_tools,
         environment,
+        nested: spec
+            .nested
+            .as_ref()
+            .map(|nested| view::Nested { program: nested.program.clone(), images: nested.images.clone() }),
     }
 }
 

@@ -20,6 +20,7 @@ mod current;
 mod explain;
 mod home_tools;
 mod homes;
+mod nested;
 mod system;
 mod volume;
 
@@ -44,6 +45,17 @@ pub struct Request {
     pub home_tools: bool,
     /// The caller's environment; only variables that say where an installation is are looked at.
     pub environment: BTreeMap<OsString, OsString>,
+    /// What a guest that runs sandboxes of its own is shown besides.
+    pub nested: Option<Nested>,
+}
+
+/// What it takes to run this program in the guest. Absolute paths of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nested {
+    /// This program's executable.
+    pub program: PathBuf,
+    /// The directory of kernels and initramfs.
+    pub images: PathBuf,
 }
 
 /// One `-v SRC:DST[:ro]`.
@@ -179,6 +191,9 @@ impl View {
             home_tools::describe(&mut view, request, &homes);
         }
         current::describe(&mut view, &request.cwd, &homes)?;
+        if let Some(nested) = &request.nested {
+            nested::describe(&mut view, nested)?;
+        }
         homes.cover(&mut view);
         view.volumes = volume::check(&request.volumes)?;
         Ok(view)

@@ -11,6 +11,7 @@ mod files;
 mod isolation;
 mod jobs;
 mod kill;
+mod nested;
 mod readme;
 mod status;
 mod stdio;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         isolation::CASES,
         jobs::CASES,
         kill::CASES,
+        nested::CASES,
         readme::CASES,
         status::CASES,
         stdio::CASES,

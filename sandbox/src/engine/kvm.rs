@@ -59,6 +59,7 @@ pub(super) fn start(parts: Parts) -> Result<Vmm, Error> {
         parent: std::process::id(),
         memory: parts.memory,
         cpus: parts.cpus,
+        nested: parts.nested,
         command_line: parts.command_line.to_owned(),
         ports: parts.sockets.ports.iter().map(|(port, _)| *port).collect(),
     };

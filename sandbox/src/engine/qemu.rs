@@ -95,6 +95,7 @@ pub(super) fn start(program: &Path, parts: Parts) -> Result<Qemu, Error> {
         tsc_khz: parts.begun.khz(),
         bytes,
         cpus: parts.cpus,
+        nested: parts.nested,
         devices: Vec::new(),
     };
     let mut servers = Vec::new();

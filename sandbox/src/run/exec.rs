@@ -31,7 +31,8 @@ pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
         strings.extend_from_slice(argument.as_bytes());
         strings.push(0);
     }
-    for (name, value) in &spec.environment {
+    let environment = spec.guest_environment();
+    for (name, value) in &environment {
         strings.extend_from_slice(name.as_bytes());
         strings.push(b'=');
         strings.extend_from_slice(value.as_bytes());
@@ -45,7 +46,7 @@ pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
     Ok(Exec {
         argc: spec.command.len() as u32,
-        envc: spec.environment.len() as u32,
+        envc: environment.len() as u32,
         strings: ByteBuf::from(strings),
         cwd: bytes(spec.workdir.as_os_str()),
         uid: spec.user.uid,

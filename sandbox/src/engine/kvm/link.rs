@@ -16,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) memory: u64,
     /// Virtual CPUs.
     pub(crate) cpus: u32,
+    /// Whether the CPUs can virtualize in turn.
+    pub(crate) nested: bool,
     /// The part of the kernel command line that is not the monitor's.
     pub(crate) command_line: String,
     /// Host ports, in the order of their streams.
@@ -57,7 +59,14 @@ mod tests {
 
     #[test]
     fn what_is_said_is_understood() {
-        let plan = Plan { parent: 1, memory: 1 << 30, cpus: 2, command_line: "quiet".to_owned(), ports: vec![1, 2] };
+        let plan = Plan {
+            parent: 1,
+            memory: 1 << 30,
+            cpus: 2,
+            nested: false,
+            command_line: "quiet".to_owned(),
+            ports: vec![1, 2],
+        };
         assert_eq!(Plan::decode(&plan.encode().unwrap()).unwrap(), plan);
         let word = Word::Guest("triple fault".to_owned());
         assert_eq!(Word::decode(&word.encode().unwrap()).unwrap(), word);
