@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Register windows on the machine's memory bus, and the descriptors that spare their processors a visit: a kick is an
+//! ioeventfd, an interrupt an irqfd. Not for what a register does: that is the window's.
+//!
+//! Follows virtio 1.2 §4.2.2 (virtio-mmio's registers) and Documentation/virt/kvm/api.rst (KVM_IOEVENTFD, KVM_IRQFD).
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::bus::Bus;
+use super::layout;
+
+/// Where a driver writes the number of a ring that it has put buffers into.
+pub(super) const NOTIFY: u64 = 0x50;
+
+/// A device's register window.
+pub(crate) trait Window: Send + Sync {
+    /// A descriptor for each ring, readable when the driver has notified it.
+    fn kicks(&self) -> &[Arc<OwnedFd>];
+
+    /// Written to when the device has something for the driver.
+    fn interrupt(&self) -> &OwnedFd;
+
+    /// Reads registers.
+    fn read(&self, offset: u64, data: &mut [u8]);
+
+    /// Writes registers.
+    fn write(&self, offset: u64, data: &[u8]);
+}
+
+/// The machine's windows, each at its address.
+pub(super) struct Windows(Bus<Box<dyn Window>>);
+
+impl Windows {
+    pub(super) fn new(windows: Vec<Box<dyn Window>>) -> Self {
+        let place = |(number, window)| (layout::window(number), window);
+        Self(Bus::new(windows.into_iter().enumerate().map(place).collect()))
+    }
+
+    /// Reads from a window; all ones where there is none.
+    pub(super) fn read(&self, address: u64, data: &mut [u8]) {
+        match self.0.find(address, data.len()) {
+            Some((window, offset)) => window.read(offset, data),
+            None => data.fill(0xff),
+        }
+    }
+
+    /// Writes to a window, or to nobody.
+    pub(super) fn write(&self, address: u64, data: &[u8]) {
+        if let Some((window, offset)) = self.0.find(address, data.len()) {
+            window.write(offset, data);
+        }
+    }
+}
+
+impl std::fmt::Debug for Windows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Windows").finish_non_exhaustive()
+    }
+}
