@@ -52,6 +52,18 @@ fn step<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Error {
     move |source| Error::Step { doing, source: source.into() }
 }
 
+/// Begins a process of ours that serves another: a panic in any of its threads ends it, since half of it would leave a
+/// guest waiting for ever, and what our parent did not mean to hand down is closed. For its very beginning, when it has
+/// no descriptor of its own beyond the standard streams.
+pub(crate) fn begin() -> io::Result<()> {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+    namespace::close_from(3)
+}
+
 /// Ends this process when its parent ends, even if it has done so by now. A change of credentials clears this
 /// (prctl(2)), so it is asked for again after [`give_up_rights`].
 pub(crate) fn die_with(parent: u32) -> Result<(), Error> {

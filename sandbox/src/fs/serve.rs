@@ -11,7 +11,6 @@ use super::identity::Mapping;
 use super::plan::Plan;
 use super::share::Share;
 use super::{assemble, confine};
-use crate::sys::namespace;
 use rustix::fd::AsFd;
 use std::io::{self, Read};
 use std::os::linux::net::SocketAddrExt;
@@ -69,14 +68,7 @@ fn daemon(error: DaemonError) -> ServeError {
 /// Serves the view described on standard input until the connection closes. For the subcommand
 /// [`SUBCOMMAND`](super::SUBCOMMAND), before the process has any thread or descriptor of its own.
 pub fn serve() -> ExitCode {
-    // A panic in any thread ends the worker: half a file server would leave the guest waiting for ever.
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
-    }));
-    // What our parent did not mean to hand down.
-    if namespace::close_from(3).is_err() {
+    if crate::confine::begin().is_err() {
         return ExitCode::FAILURE;
     }
     let control = match io::stdout().as_fd().try_clone_to_owned() {

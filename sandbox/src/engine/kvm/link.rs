@@ -7,6 +7,8 @@
 use postcard::Error;
 use serde::{Deserialize, Serialize};
 
+use super::Ending;
+
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
@@ -31,6 +33,43 @@ pub(crate) enum Word {
     Guest(String),
     /// By something that failed; what.
     Failed(String),
+}
+
+impl From<Ending> for Word {
+    fn from(ending: Ending) -> Self {
+        let guest = |what: &str| Self::Guest(what.to_owned());
+        let failed = |what: &str| Self::Failed(what.to_owned());
+        match ending {
+            Ending::Reset => guest("by the reset port"),
+            Ending::TripleFault => guest("by a triple fault"),
+            Ending::SystemEvent { kind } => Self::Guest(format!("by KVM's system event {kind}")),
+            Ending::Halted => failed("a virtual CPU halted outside of KVM"),
+            Ending::InternalError { suberror, data } => {
+                let kind = match suberror {
+                    1 => "an instruction could not be emulated",
+                    2 => "two exceptions at once",
+                    3 => "an event could not be delivered",
+                    4 => "an exit for an unknown reason",
+                    _ => "of an unknown kind",
+                };
+                Self::Failed(format!("KVM internal error {suberror} ({kind}), data {data:x?}"))
+            }
+            Ending::EntryFailure { reason } => {
+                Self::Failed(format!("the processor refused to enter the guest, reason {reason:#x}"))
+            }
+            Ending::MemoryFault { address } => Self::Failed(format!("guest memory at {address:#x} cannot be used")),
+            Ending::Unexpected { exit } => Self::Failed(format!("unexpected exit from the guest: {exit}")),
+            Ending::Failed { errno } => {
+                Self::Failed(format!("KVM_RUN failed: {}", std::io::Error::from_raw_os_error(errno)))
+            }
+            Ending::Unconfined { errno } => Self::Failed(format!(
+                "cannot confine the thread of a virtual CPU: {}",
+                std::io::Error::from_raw_os_error(errno)
+            )),
+            Ending::Panicked => failed("the thread of a virtual CPU panicked"),
+            Ending::Stopped => failed("the virtual CPUs were stopped"),
+        }
+    }
 }
 
 impl Plan {

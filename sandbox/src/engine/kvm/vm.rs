@@ -21,10 +21,11 @@ use super::calls::{self, Host, Machine as _};
 use super::platform::{self, Platform};
 use super::state::{self, cpuid};
 use super::vcpu::{self, Machine, Team};
-use super::wiring::{self, Window, Windows};
+use super::wiring::{self, Windows};
 use super::{Ending, boot, layout};
 use crate::memory::Memory;
 use crate::sys::kvm::{self, Cpu};
+use crate::virtio::mmio::Window;
 
 /// What a machine is made of.
 pub(crate) struct Parts {
@@ -45,7 +46,7 @@ pub(crate) struct Parts {
     /// Virtual CPUs.
     pub(crate) cpus: u32,
     /// Devices in the order of their addresses.
-    pub(crate) windows: Vec<Box<dyn Window>>,
+    pub(crate) windows: Vec<Window>,
     /// Whether the guest may be a host of machines itself.
     pub(crate) nested: bool,
 }
@@ -141,7 +142,7 @@ struct Wires {
 }
 
 impl Wires {
-    fn of(platform: &Platform, windows: &[Box<dyn Window>]) -> Result<Self, Error> {
+    fn of(platform: &Platform, windows: &[Window]) -> Result<Self, Error> {
         let duplicate = |fd: &OwnedFd| fd.try_clone().map(kvm::event).map_err(Error::Descriptor);
         let serial = platform.interrupt().try_clone().map_err(Error::Descriptor)?;
         let mut wires = Self { kicks: Vec::new(), interrupts: vec![(serial, layout::SERIAL_IRQ)] };

@@ -4,35 +4,17 @@
 //!
 //! Follows virtio 1.2 §4.2.2 (virtio-mmio's registers) and Documentation/virt/kvm/api.rst (KVM_IOEVENTFD, KVM_IRQFD).
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
 use super::bus::Bus;
 use super::layout;
+use crate::virtio::mmio::Window;
 
-/// Where a driver writes the number of a ring that it has put buffers into.
-pub(super) const NOTIFY: u64 = 0x50;
-
-/// A device's register window.
-pub(crate) trait Window: Send + Sync {
-    /// A descriptor for each ring, readable when the driver has notified it.
-    fn kicks(&self) -> &[Arc<OwnedFd>];
-
-    /// Written to when the device has something for the driver.
-    fn interrupt(&self) -> &OwnedFd;
-
-    /// Reads registers.
-    fn read(&self, offset: u64, data: &mut [u8]);
-
-    /// Writes registers.
-    fn write(&self, offset: u64, data: &[u8]);
-}
+pub(super) use crate::virtio::mmio::NOTIFY;
 
 /// The machine's windows, each at its address.
-pub(super) struct Windows(Bus<Box<dyn Window>>);
+pub(super) struct Windows(Bus<Window>);
 
 impl Windows {
-    pub(super) fn new(windows: Vec<Box<dyn Window>>) -> Self {
+    pub(super) fn new(windows: Vec<Window>) -> Self {
         let place = |(number, window)| (layout::window(number), window);
         Self(Bus::new(windows.into_iter().enumerate().map(place).collect()))
     }
