@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LINE: [&str; 5] = ["guest-init", "images", "sandbox", "harness", "tests"];
 
 /// Modules of `sandbox`, and what each must never name.
-const NEVER: [(&str, &[&str]); 12] = [
+const NEVER: [(&str, &[&str]); 13] = [
     ("spec", &["crate::"]),
     ("outcome", &["crate::"]),
     ("memory", &["crate::virtio", "crate::engine", "crate::run", "crate::session", "crate::view", "crate::fs"]),
@@ -19,6 +19,7 @@ const NEVER: [(&str, &[&str]); 12] = [
     ("virtio/worker", &["vhost_user", "mmio", "crate::engine", "kvm", "vsock::", "rng::"]),
     ("virtio/rng", &["vhost", "mmio", "engine", "kvm", "worker", "vsock", "qemu", "QEMU"]),
     ("virtio/vsock", &["vhost", "mmio", "engine", "kvm", "worker", "rng::", "qemu", "QEMU"]),
+    ("virtio/mmio", &["kvm", "crate::engine", "vhost", "vsock::", "rng::"]),
     ("virtio/vhost_user", &["kvm", "crate::engine", "vsock::", "rng::"]),
     ("engine", &["vsock::", "rng::", "crate::session", "crate::view", "crate::fs", "crate::run"]),
     ("session", &["crate::virtio", "crate::engine", "crate::run", "crate::view"]),

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is behind a window: a device of this process, or one in a process of its own.
+//!
+//! The window's verbs, carried out by either. Not for registers.
+
+use super::Error;
+use super::line::Line;
+use crate::memory::Memory;
+use crate::virtio::device::{Device, Traits};
+use crate::virtio::ring::Ring;
+use crate::virtio::worker::Worker;
+use std::sync::Arc;
+
+/// What a window can be made for.
+pub enum Backing {
+    /// A device, which gets a thread in this process.
+    Local(Box<dyn Device>),
+}
+
+/// A device that has been taken in.
+#[derive(Debug)]
+pub(super) enum Behind {
+    Local(Worker),
+}
+
+impl Behind {
+    pub(super) fn new(backing: Backing, memory: Memory, line: &Arc<Line>) -> Result<Self, Error> {
+        match backing {
+            Backing::Local(device) => {
+                let line = Arc::clone(line);
+                let on_fault = Box::new(move |fault| line.retire(fault));
+                Worker::spawn(device, memory, on_fault).map(Self::Local).map_err(Error::Worker)
+            }
+        }
+    }
+
+    /// The features of rings included.
+    pub(super) fn traits(&self) -> Traits {
+        match self {
+            Self::Local(worker) => worker.traits(),
+        }
+    }
+
+    /// The whole configuration space.
+    pub(super) fn config(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.traits().config];
+        match self {
+            Self::Local(worker) => worker.config(0, &mut bytes),
+        }
+        bytes
+    }
+
+    /// Starts these rings, all that there will be.
+    pub(super) fn start(&mut self, rings: Vec<(u16, Ring)>, features: u64) {
+        match self {
+            Self::Local(worker) => {
+                for (index, ring) in rings {
+                    worker.start_ring(index, ring, features);
+                }
+            }
+        }
+    }
+
+    /// Stops a ring. Afterwards nobody touches it.
+    pub(super) fn stop(&mut self, index: u16) {
+        match self {
+            // It starts anew or not at all, so its position does not matter.
+            Self::Local(worker) => drop(worker.stop_ring(index)),
+        }
+    }
+
+    /// Stops every ring and makes the device forget its driver.
+    pub(super) fn reset(&mut self) {
+        match self {
+            Self::Local(worker) => worker.reset(),
+        }
+    }
+
+    /// The driver is gone for good: serves what it has handed over, then resets.
+    pub(super) fn hang_up(&mut self) {
+        match self {
+            Self::Local(worker) => worker.hang_up(),
+        }
+    }
+}
