@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LINE: [&str; 5] = ["guest-init", "images", "sandbox", "harness", "tests"];
 
 /// Modules of `sandbox`, and what each must never name.
-const NEVER: [(&str, &[&str]); 13] = [
+const NEVER: [(&str, &[&str]); 15] = [
     ("spec", &["crate::"]),
     ("outcome", &["crate::"]),
     ("memory", &["crate::virtio", "crate::engine", "crate::run", "crate::session", "crate::view", "crate::fs"]),
@@ -22,13 +22,19 @@ const NEVER: [(&str, &[&str]); 13] = [
     ("virtio/mmio", &["kvm", "crate::engine", "vhost", "vsock::", "rng::"]),
     ("virtio/vhost_user", &["kvm", "crate::engine", "vsock::", "rng::"]),
     ("engine", &["vsock::", "rng::", "crate::session", "crate::view", "crate::fs", "crate::run"]),
+    ("engine/kvm", &["vhost_user", "super::qemu", "engine::qemu"]),
+    ("engine/qemu", &["kvm_", "mmio", "super::kvm", "engine::kvm"]),
     ("session", &["crate::virtio", "crate::engine", "crate::run", "crate::view"]),
 ];
 
 /// External crates and the one place of `sandbox` that may name each.
-const DOORS: [(&str, &[&str]); 10] = [
+const DOORS: [(&str, &[&str]); 14] = [
     ("vhost::", &["virtio/vhost_user"]),
     ("virtio_queue::", &["virtio/ring"]),
+    ("kvm_ioctls::", &["engine/kvm", "sys/kvm"]),
+    ("kvm_bindings::", &["engine/kvm", "sys/kvm"]),
+    ("linux_loader::", &["engine/kvm/boot"]),
+    ("vm_superio::", &["engine/kvm/platform"]),
     ("virtiofsd::", &["fs"]),
     ("vhost_fs::", &["fs"]),
     ("vhost_user_backend_fs::", &["fs"]),

@@ -5,6 +5,7 @@
 //! engine would add a variant here and a file below.
 
 mod console;
+mod kvm;
 mod probe;
 mod qemu;
 
