@@ -24,6 +24,8 @@ const NEVER: &[(&str, &[&str])] = &[
     ("virtio/mmio", &["kvm", "crate::engine", "vhost", "vsock::", "rng::"]),
     ("virtio/vhost_user", &["kvm", "crate::engine", "vsock::", "rng::"]),
     ("engine", &["vsock::", "rng::", "crate::session", "crate::view", "crate::fs", "crate::run"]),
+    ("engine/kvm", &["vhost_user", "super::qemu", "engine::qemu"]),
+    ("engine/qemu", &["kvm_", "mmio", "super::kvm", "engine::kvm"]),
     ("session", &["crate::virtio", "crate::engine", "crate::run", "crate::view"]),
 ];
 
@@ -31,6 +33,10 @@ const NEVER: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("vhost::", &["virtio/vhost_user"]),
     ("virtio_queue::", &["virtio/ring"]),
+    ("kvm_ioctls::", &["engine/kvm", "sys/kvm"]),
+    ("kvm_bindings::", &["engine/kvm", "sys/kvm"]),
+    ("linux_loader::", &["engine/kvm/boot"]),
+    ("vm_superio::", &["engine/kvm/platform"]),
     ("virtiofsd::", &["fs"]),
     ("vhost_fs::", &["fs"]),
     ("vhost_user_backend_fs::", &["fs"]),

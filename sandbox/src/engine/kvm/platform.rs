@@ -70,7 +70,9 @@ impl Platform {
     pub(super) fn new(console: UnixStream) -> Result<Self, Error> {
         console.set_nonblocking(true).map_err(Error::Console)?;
         let interrupt = kvm::event(eventfd::create().map_err(Error::Interrupt)?);
-        let line = interrupt.try_clone().map_err(|error| Error::Interrupt(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        let line = interrupt
+            .try_clone()
+            .map_err(|error| Error::Interrupt(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         let serial = Port::Serial(Box::new(Mutex::new(Serial::new(Pulse(line), console))));
         let one = |port| port..port + 1;
         let ports = Bus::new(vec![
@@ -105,7 +107,9 @@ impl Platform {
 
     /// Writes to a port, byte by byte.
     pub(super) fn write(&self, port: u16, data: &[u8]) -> Effect {
-        let asks = |reset: &dyn Fn(u8) -> bool| if data.iter().any(|byte| reset(*byte)) { Effect::Reset } else { Effect::Nothing };
+        let asks = |reset: &dyn Fn(u8) -> bool| {
+            if data.iter().any(|byte| reset(*byte)) { Effect::Reset } else { Effect::Nothing }
+        };
         match self.ports.find(port.into(), 1) {
             Some((Port::Serial(serial), offset)) => {
                 let mut serial = serial.lock().unwrap_or_else(PoisonError::into_inner);

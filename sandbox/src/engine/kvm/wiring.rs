@@ -8,9 +8,8 @@ use super::bus::Bus;
 use super::layout;
 use crate::virtio::mmio::Window;
 
-pub(super) use crate::virtio::mmio::NOTIFY;
-
 /// The machine's windows, each at its address.
+#[derive(Debug)]
 pub(super) struct Windows(Bus<Window>);
 
 impl Windows {
@@ -32,11 +31,5 @@ impl Windows {
         if let Some((window, offset)) = self.0.find(address, data.len()) {
             window.write(offset, data);
         }
-    }
-}
-
-impl std::fmt::Debug for Windows {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Windows").finish_non_exhaustive()
     }
 }

@@ -20,7 +20,7 @@ fn boots_a_kernel() {
         command_line: std::env::var("LINE").unwrap_or(images::COMMAND_LINE.to_owned()),
         console,
         cpus,
-        windows: vec![],
+        devices: vec![Backing::Local(Box::new(crate::virtio::rng::Rng::new()))],
         nested: false,
     };
     let reader = std::thread::spawn(move || {
