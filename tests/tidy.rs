@@ -22,6 +22,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("virtio/rng", &["vhost", "mmio", "engine", "kvm", "worker", "vsock", "qemu", "QEMU"]),
     ("virtio/vsock", &["vhost", "mmio", "engine", "kvm", "worker", "rng::", "qemu", "QEMU"]),
     ("virtio/mmio", &["kvm", "crate::engine", "vhost", "vsock::", "rng::"]),
+    ("virtio/remote", &["kvm", "crate::engine", "mmio::", "crate::virtio::vhost_user", "vsock::", "rng::"]),
     ("virtio/vhost_user", &["kvm", "crate::engine", "vsock::", "rng::"]),
     ("engine", &["vsock::", "rng::", "crate::session", "crate::view", "crate::fs", "crate::run"]),
     ("engine/kvm", &["vhost_user", "super::qemu", "engine::qemu"]),

@@ -19,7 +19,7 @@ pub(crate) mod vm;
 mod wiring;
 
 pub(crate) use link::{Plan, Word};
-pub use monitor::{Error, Vmm};
+pub(crate) use monitor::{Error, Vmm};
 pub(super) use monitor::start;
 
 /// How a machine ended.
