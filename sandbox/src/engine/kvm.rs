@@ -73,3 +73,6 @@ pub(crate) enum Ending {
     /// It was stopped by us.
     Stopped,
 }
+
+#[cfg(test)]
+mod tests;

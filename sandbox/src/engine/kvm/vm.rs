@@ -99,8 +99,8 @@ pub(crate) enum Error {
 /// A machine that has not run yet.
 #[derive(Debug)]
 pub(crate) struct Vm {
-    cpus: Vec<Cpu>,
-    machine: Machine,
+    pub(super) cpus: Vec<Cpu>,
+    pub(super) machine: Machine,
 }
 
 impl Vm {

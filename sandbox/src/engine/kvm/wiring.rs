@@ -18,6 +18,12 @@ impl Windows {
         Self(Bus::new(windows.into_iter().enumerate().map(place).collect()))
     }
 
+    /// The window of a device, by its place in the list.
+    #[cfg(test)]
+    pub(super) fn window(&self, device: usize) -> Option<&Window> {
+        self.0.find(layout::window(device).start, 1).map(|(window, _)| window)
+    }
+
     /// Reads from a window; all ones where there is none.
     pub(super) fn read(&self, address: u64, data: &mut [u8]) {
         match self.0.find(address, data.len()) {
