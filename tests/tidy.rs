@@ -25,7 +25,9 @@ const NEVER: [(&str, &[&str]); 12] = [
 ];
 
 /// External crates and the one place of `sandbox` that may name each.
-const DOORS: [(&str, &[&str]); 10] = [
+const DOORS: [(&str, &[&str]); 12] = [
+    ("kvm_ioctls::", &["engine/kvm", "engine/probe", "sys/kvm"]),
+    ("kvm_bindings::", &["engine/kvm", "engine/probe", "sys/kvm"]),
     ("vhost::", &["virtio/vhost_user"]),
     ("virtio_queue::", &["virtio/ring"]),
     ("virtiofsd::", &["fs"]),

@@ -46,6 +46,9 @@ pub enum Verb {
     /// Serve a view of the host's files over an inherited connection
     #[command(hide = true)]
     FsWorker,
+    /// Try KVM with a guest of a few instructions and print what was found
+    #[command(hide = true)]
+    KvmTrial,
 }
 
 /// Says something of our own, on standard error. Nothing is left to tell about one that cannot be written.

@@ -66,9 +66,8 @@ pub fn run() -> ExitCode {
 fn kvm() -> Item {
     let finding = engine::survey();
     let remedy = match finding {
-        Finding::Missing => "no hardware virtualization here; commands run emulated",
-        Finding::Permission => "join the group that owns /dev/kvm (usually kvm) and log in again",
-        Finding::Broken(_) | Finding::Opens => "this version has no kvm engine yet; commands run emulated",
+        Finding::Usable => "this version has no kvm engine yet; commands run emulated",
+        _ => finding.remedy(),
     };
     Item::with(Grade::Note, "kvm", finding.to_string(), remedy)
 }

@@ -12,6 +12,7 @@ mod isolation;
 mod jobs;
 mod kill;
 mod nested;
+mod probe;
 mod readme;
 mod status;
 mod stdio;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         jobs::CASES,
         kill::CASES,
         nested::CASES,
+        probe::CASES,
         readme::CASES,
         status::CASES,
         stdio::CASES,
