@@ -133,12 +133,16 @@ impl Vm {
         Ok(Self { cpus, machine: Machine { platform, windows: Windows::new(windows) } })
     }
 
-    /// Runs until the machine ends. Each vCPU's thread calls `confine` before its first instruction.
+    /// Runs until the machine ends, and its devices are done with what it has handed to them. Each vCPU's thread calls
+    /// `confine` before its first instruction.
     ///
     /// # Errors
     /// If a thread cannot be started.
     pub(crate) fn run(self, confine: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Result<Ending, Error> {
-        Ok(Team::start(self.cpus, Arc::new(self.machine), confine)?.wait())
+        let machine = Arc::new(self.machine);
+        let ending = Team::start(self.cpus, machine.clone(), confine)?.wait();
+        machine.windows.hang_up();
+        Ok(ending)
     }
 }
 
