@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::slice;
 use vm_memory::mmap::FromRangesError;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryAtomic, GuestMemoryMmap};
 
@@ -33,6 +34,14 @@ pub enum Error {
     /// More than this machine's address space.
     #[error("guest memory of {0} bytes does not fit in the address space")]
     Size(u64),
+    /// The file is too short.
+    #[error("a file of {size} bytes is too short for guest memory of {needed}")]
+    Short {
+        /// Of the file.
+        size: u64,
+        /// Of all parts.
+        needed: u64,
+    },
     /// The file could not be mapped.
     #[error("cannot map guest memory")]
     Map(#[source] FromRangesError),
@@ -44,13 +53,31 @@ pub enum Error {
 /// If the kernel refuses the file or its mapping.
 pub fn create(bytes: u64) -> Result<(File, Memory), Error> {
     let file = sealed_file(bytes)?;
-    let Ok(length) = usize::try_from(bytes) else {
-        return Err(Error::Size(bytes));
-    };
-    let shared = file.try_clone().map_err(|source| Error::File { bytes, step: "duplicate", source })?;
-    let range = (GuestAddress(0), length, Some(FileOffset::new(shared, 0)));
-    let map = GuestMemoryMmap::from_ranges_with_files([range]).map_err(Error::Map)?;
-    Ok((file, Memory::new(map)))
+    let memory = map(&file, slice::from_ref(&(0..bytes)))?;
+    Ok((file, memory))
+}
+
+/// Maps guest memory: the parts of a machine's address space that have it, in the order in which the file has them.
+///
+/// # Errors
+/// If the kernel refuses the mapping, or the file is too short for it.
+pub fn map(file: &File, parts: &[Range<u64>]) -> Result<Memory, Error> {
+    let size = file.metadata().map_err(|source| Error::File { bytes: 0, step: "measure", source })?.len();
+    let (mut ranges, mut offset) = (Vec::new(), 0);
+    for part in parts {
+        let bytes = part.end - part.start;
+        let shared = file.try_clone().map_err(|source| Error::File { bytes, step: "duplicate", source })?;
+        let Ok(length) = usize::try_from(bytes) else {
+            return Err(Error::Size(bytes));
+        };
+        ranges.push((GuestAddress(part.start), length, Some(FileOffset::new(shared, offset))));
+        offset += bytes;
+    }
+    // An access beyond the file's end would be a fault of ours.
+    if offset > size {
+        return Err(Error::Short { size, needed: offset });
+    }
+    Ok(Memory::new(GuestMemoryMmap::from_ranges_with_files(ranges).map_err(Error::Map)?))
 }
 
 /// Gives parts of guest memory huge pages, all at once. Without, each small page costs whoever touches it first a fault.
@@ -90,6 +117,19 @@ mod tests {
         let mut seen = [0; 5];
         file.read_exact_at(&mut seen, 0x8000).expect("read");
         assert_eq!(&seen, b"guest");
+    }
+
+    #[test]
+    fn parts_follow_each_other_in_the_file() {
+        use std::os::unix::fs::FileExt;
+        let (file, _) = create(0x3000).expect("memory");
+        let memory = map(&file, &[0..0x1000, 0x10_0000..0x10_2000]).expect("mapping");
+        memory.memory().write_slice(b"above", GuestAddress(0x10_1000)).expect("write");
+        assert!(memory.memory().write_slice(b"gap", GuestAddress(0x1000)).is_err());
+        let mut seen = [0; 5];
+        file.read_exact_at(&mut seen, 0x2000).expect("read");
+        assert_eq!(&seen, b"above");
+        assert!(map(&file, &[0..0x1000, 0x2000..0x5000]).is_err(), "more than there is");
     }
 
     #[test]

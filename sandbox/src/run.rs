@@ -163,7 +163,8 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
         memory: spec.memory,
         cpus: spec.cpus,
         nested: spec.nested.is_some(),
-        devices: devices::list(ports, socket),
+        sockets: engine::Sockets { ports, files: socket },
+        devices: devices::list,
     };
     let mut machine = engine.start(parts)?;
     // The machine starts meanwhile; it needs the files only once its kernel runs.

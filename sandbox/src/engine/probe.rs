@@ -39,12 +39,6 @@ pub enum Error {
          the command runs emulated", remedy = .0.remedy()
     )]
     NoKvm(Finding),
-    /// KVM was demanded, and could be used.
-    #[error(
-        "KVM could be used here, but the kvm engine is not part of this version, so --engine kvm and --require-kvm cannot be \
-         met; without them the command runs emulated, on the qemu engine"
-    )]
-    NoKvmEngine,
     /// QEMU is not installed.
     #[error(
         "no {QEMU} in PATH or {}; install it (Debian, Ubuntu: apt-get install qemu-system-x86)", PLACES.join(", ")
@@ -168,13 +162,22 @@ fn look(remembered: bool) -> Finding {
 /// # Errors
 /// Why none serves, and what to do.
 pub fn probe(choice: Choice, require_kvm: bool) -> Result<Engine, Error> {
-    if require_kvm || choice == Choice::Kvm {
-        return Err(match kvm() {
-            Finding::Usable => Error::NoKvmEngine,
-            finding => Error::NoKvm(finding),
-        });
+    if choice != Choice::Qemu || require_kvm {
+        match kvm() {
+            Finding::Usable => return Ok(Engine::Kvm),
+            finding if require_kvm || choice == Choice::Kvm => return Err(Error::NoKvm(finding)),
+            _ => {}
+        }
     }
-    find(QEMU).map(Engine::Qemu).ok_or(Error::NoQemu)
+    qemu().map(Engine::Qemu)
+}
+
+/// Finds QEMU.
+///
+/// # Errors
+/// If there is none.
+pub fn qemu() -> Result<PathBuf, Error> {
+    find(QEMU).ok_or(Error::NoQemu)
 }
 
 fn find(program: &str) -> Option<PathBuf> {

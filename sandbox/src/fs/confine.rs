@@ -1,19 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the worker gives up once the view is its root (capabilities(7), prctl(2), seccomp(2)), and the descriptors it
-//! needs before (getrlimit(2)).
+//! What the worker keeps once the view is its root, and the descriptors it needs before (getrlimit(2)).
 //!
 //! The guest's kernel keeps an inode for each file it has seen and each costs the worker a descriptor, so `find /usr`
 //! needs a few hundred thousand: file handles would not, but a user namespace may not open them.
 
+use crate::confine;
 use crate::sys::calls;
-use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CapabilitySet, CapabilitySets};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
-use std::collections::BTreeMap;
-use std::io;
+use rustix::thread::CapabilitySet;
 
 /// Descriptors that the guest cannot use up: sockets, rings, and a file open for the length of a request.
 const RESERVED: u64 = 256;
@@ -44,58 +38,14 @@ pub(super) fn raise_descriptor_limit() -> u64 {
 }
 
 /// Gives up every right that serving does not need, for good. The process must still have one thread only.
-pub(super) fn give_up_rights(writes: bool) -> io::Result<()> {
-    let kept = if writes { READING.union(WRITING) } else { READING };
-    for capability in CapabilitySet::all().difference(kept) {
-        // Fails for one that this kernel does not know, which then nobody can have.
-        let _ = rustix::thread::remove_capability_from_bounding_set(capability);
-    }
-    rustix::thread::clear_ambient_capability_set()?;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets)?;
-    rustix::thread::set_no_new_privs(true)?;
-    Ok(())
+pub(super) fn give_up_rights(writes: bool) -> Result<(), confine::Error> {
+    confine::give_up_rights(if writes { READING.union(WRITING) } else { READING })
 }
 
-/// Why there is no filter.
-#[derive(Debug, thiserror::Error)]
-pub enum FilterError {
-    /// The rules make no program.
-    #[error("compile the system call filter")]
-    Compile(#[from] seccompiler::BackendError),
-    /// The kernel did not take it.
-    #[error("install the system call filter")]
-    Install(#[from] seccompiler::Error),
-}
-
-/// Leaves this thread, and every one it starts, with the system calls that serving files takes. Any other ends the
-/// process: it has a reason only if somebody has taken it over.
-pub(super) fn filter() -> Result<(), FilterError> {
-    let enosys = u32::from(Errno::NOSYS.raw_os_error().unsigned_abs() as u16);
-    let missing = [(calls::CLONE3, vec![])].into();
-    install(missing, SeccompAction::Allow, SeccompAction::Errno(enosys))?;
-    install(served()?, SeccompAction::KillProcess, SeccompAction::Allow)
-}
-
-fn served() -> Result<BTreeMap<i64, Vec<SeccompRule>>, FilterError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = calls::SERVE_FILES.iter().map(|call| (*call, vec![])).collect();
-    rules.insert(calls::CLONE3, vec![]);
-    rules.insert(calls::CLONE, vec![argument(SeccompCmpOp::MaskedEq(calls::THREAD), calls::THREAD)?]);
-    rules.insert(calls::PRCTL, vec![argument(SeccompCmpOp::Eq, calls::SET_NAME)?]);
-    Ok(rules)
-}
-
-/// A rule about a call's first argument.
-fn argument(operation: SeccompCmpOp, value: u64) -> Result<SeccompRule, FilterError> {
-    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, operation, value)?;
-    Ok(SeccompRule::new(vec![condition])?)
-}
-
-fn install(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    other: SeccompAction,
-    named: SeccompAction,
-) -> Result<(), FilterError> {
-    let program: BpfProgram = SeccompFilter::new(rules, other, named, TargetArch::x86_64)?.try_into()?;
-    Ok(seccompiler::apply_filter(&program)?)
+/// Leaves this thread, and every one it starts, with the system calls that serving files takes.
+pub(super) fn filter() -> Result<(), confine::Error> {
+    confine::hide_clone3()?;
+    let mut rules = confine::allow(calls::SERVE_FILES);
+    confine::allow_threads(&mut rules)?;
+    confine::filter(rules)
 }

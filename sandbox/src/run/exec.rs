@@ -74,7 +74,7 @@ pub(super) fn ended(ended: &Ended) -> Cause {
         End::Signaled(9) | End::Exited(137) if ended.oom_kills > 0 => Cause::Oom(Victim::Command),
         End::Exited(status) => Cause::Exited(status),
         End::Signaled(signal) => Cause::Signaled(signal),
-        End::Reset => Cause::GuestReset,
+        End::Reset => Cause::GuestReset("the command called reboot(2)".to_owned()),
         End::Lost => Cause::LostContact("the process that watches the command in the guest was killed".to_owned()),
     }
 }
@@ -148,6 +148,6 @@ mod tests {
     #[test]
     fn a_lost_command_is_never_a_success() {
         assert_eq!(cause(End::Lost, 0).code(), 125);
-        assert_eq!(cause(End::Reset, 0), Cause::GuestReset);
+        assert_eq!(cause(End::Reset, 0).name(), "guest_reset");
     }
 }

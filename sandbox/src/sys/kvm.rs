@@ -9,10 +9,16 @@ use kvm_bindings::{KVM_EXIT_INTERNAL_ERROR, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 use vmm_sys_util::errno;
+use vmm_sys_util::eventfd::EventFd;
 
 /// The KVM device behind an open `/dev/kvm`.
 pub(crate) fn device(file: OwnedFd) -> Kvm {
     adopt(file)
+}
+
+/// The same descriptor as a type that kvm-ioctls takes.
+pub(crate) fn event(fd: OwnedFd) -> EventFd {
+    adopt(fd)
 }
 
 fn adopt<T: FromRawFd>(fd: OwnedFd) -> T {
@@ -55,14 +61,16 @@ impl Slots {
 
     /// Makes a vCPU.
     pub(crate) fn cpu(&self, id: u32) -> Result<Cpu, errno::Error> {
-        Ok(Cpu { fd: self.vm.create_vcpu(u64::from(id))?, _memory: self.memory.clone() })
+        Ok(Cpu { fd: self.vm.create_vcpu(u64::from(id))?, _vm: self.vm.clone(), _memory: self.memory.clone() })
     }
 }
 
-/// A vCPU. It keeps the memory that its guest code can reach.
+/// A vCPU. It keeps the memory that its guest code can reach, and the machine: when the last descriptor of that is
+/// closed, KVM takes away its irqfds, though its vCPUs run on.
 #[derive(Debug)]
 pub(crate) struct Cpu {
     fd: VcpuFd,
+    _vm: Arc<VmFd>,
     _memory: Arc<GuestMemoryMmap>,
 }
 

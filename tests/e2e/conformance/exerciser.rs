@@ -11,7 +11,11 @@ use super::{Result, tools};
 /// file that is larger than what is read ahead.
 const ROUNDS: [&str; 3] = ["", "nomsyncafterwrite = true", "flen = 8388608"];
 
+/// No operation of no bytes: fsx 0.3.2 takes the answer that POSIX demands for a `posix_fallocate` of none, `EINVAL`,
+/// for a failure, and draws one in a million operations.
 const WEIGHTS: &str = "
+[opsize]
+min = 1
 [weights]
 close_open = 1
 invalidate = 1
