@@ -58,7 +58,8 @@ const FIXED: [&str; 17] = [
 const CPU: &str = "max,-smap,-svm";
 
 /// The processor of a guest that is a host of sandboxes: one that Linux knows to have SVM with nested paging. What QEMU
-/// 7.2's TCG lacks of an EPYC is left out by name, or its warnings of that would be the first that a failed run says.
+/// 7.2's TCG lacks of an EPYC is left out by name, or its warnings of that would be the first that a failed run says. And it
+/// has no XSAVE, nor what needs it: TCG does not intercept XSETBV, so that KVM there would not know of its guests' state.
 const CPU_NESTED: &str = concat!(
     "EPYC,+svm,-smap,",
     "-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch,-osvw,-topoext,-perfctr-core,",
