@@ -6,6 +6,7 @@
 
 mod exec;
 mod images_check;
+mod lookup;
 mod watch;
 
 use std::collections::BTreeMap;
