@@ -48,6 +48,9 @@ pub enum ServeError {
     /// The parent could not be talked to.
     #[error("talk to the parent")]
     Control(#[from] control::Error),
+    /// This host allows too few open files.
+    #[error(transparent)]
+    Descriptors(#[from] confine::TooFewDescriptors),
     /// The view could not be built.
     #[error("build the view")]
     Assemble(#[from] assemble::Error),
@@ -114,7 +117,7 @@ fn prepare(control: &Control) -> Result<Daemon, ServeError> {
     io::stdin().read_to_end(&mut text).map_err(step("read standard input"))?;
     let plan = Plan::decode(&text).map_err(ServeError::Plan)?;
     die_with(plan.parent)?;
-    let guest_descriptors = confine::raise_descriptor_limit();
+    let guest_descriptors = confine::raise_descriptor_limit()?;
 
     let spaces = UnshareFlags::NEWUSER
         | UnshareFlags::NEWNS
