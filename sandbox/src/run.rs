@@ -293,15 +293,7 @@ pub fn request(spec: &Spec) -> view::Request {
     let sight = &spec.sight;
     view::Request {
         cwd: sight.current.clone(),
-        volumes: sight
-            .volumes
-            .iter()
-            .map(|volume| view::Volume {
-                source: volume.source.clone(),
-                target: volume.target.clone(),
-                read_only: volume.read_only,
-            })
-            .collect(),
+        volumes: sight.volumes.clone(),
         path: environment.get(OsStr::new("PATH")).cloned(),
         home: sight.home.clone(),
         home_tools: sight.home_tools,
@@ -313,7 +305,7 @@ pub fn request(spec: &Spec) -> view::Request {
 fn mount(spec: &Spec, view: &View) -> wire::Mount {
     let volumes = view.volumes().iter().map(|volume| wire::Volume {
         target: exec::bytes(volume.target.as_os_str()),
-        directory: volume.is_directory(),
+        directory: volume.source.is_dir(),
         read_only: volume.read_only,
     });
     // Half of the memory, as Linux's own tmpfs would take; the other half stays for the command.
