@@ -144,7 +144,8 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     let engine = engine::probe(spec.engine, spec.require_kvm)?;
     outcome.engine = Some(engine.clone());
     let store = images::Store::of_user()?;
-    let (kernel, kernel_check) = store.kernel(images::Flavour::Base)?.begin()?;
+    let image = store.kernel(images::Flavour::Base)?;
+    let (kernel, kernel_check) = image.begin()?;
     let (initramfs, initramfs_check) = store.initramfs()?.begin()?;
     let mut images = ImagesCheck::begin([kernel_check, initramfs_check])?;
     let view = View::of(&request(spec))?;
@@ -159,6 +160,7 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
         kernel,
         initramfs,
         command_line: images::COMMAND_LINE,
+        clears_file_pages: image.clears_file_pages(),
         begun,
         memory: spec.memory,
         cpus: spec.cpus,
