@@ -167,10 +167,8 @@ impl<'a> Watch<'a> {
                 Some(Timespec::try_from(left).map_err(io::Error::other)?)
             }
         };
-        let files_events = if self.files_alive { PollFlags::IN } else { PollFlags::empty() };
         let mut fds = vec![
             PollFd::from_borrowed_fd(machine.end_fd(), PollFlags::IN),
-            PollFd::new(files, files_events),
             PollFd::new(&*self.relays.bell, PollFlags::IN),
         ];
         if self.control_open {
@@ -182,15 +180,18 @@ impl<'a> Watch<'a> {
         if let Some(console) = machine.console().poll_fd() {
             fds.push(PollFd::from_borrowed_fd(console, PollFlags::IN));
         }
-        if let Some(done) = self.images.pending() {
-            fds.push(PollFd::from_borrowed_fd(done, PollFlags::IN));
-        }
+        let mut watch = |fd| {
+            fds.push(fd);
+            fds.len() - 1
+        };
+        // What has ended is not asked again: poll(2) would tell of it for ever, and the caller would spin.
+        let files = self.files_alive.then(|| watch(PollFd::new(files, PollFlags::IN)));
+        let images = self.images.pending().map(|done| watch(PollFd::from_borrowed_fd(done, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => Ok(Ready {
-                machine: !fds[0].revents().is_empty(),
-                files: self.files_alive && !fds[1].revents().is_empty(),
-                images: self.images.pending().is_some() && fds.last().is_some_and(|fd| !fd.revents().is_empty()),
-            }),
+            Ok(_) => {
+                let seen = |at: Option<usize>| at.and_then(|at| fds.get(at)).is_some_and(|fd| !fd.revents().is_empty());
+                Ok(Ready { machine: seen(Some(0)), files: seen(files), images: seen(images) })
+            }
             Err(rustix::io::Errno::INTR) => Ok(Ready { machine: false, files: false, images: false }),
             Err(error) => Err(error.into()),
         }
