@@ -6,6 +6,7 @@
 
 mod exec;
 mod images_check;
+mod limits;
 mod lookup;
 mod watch;
 
