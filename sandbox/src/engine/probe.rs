@@ -77,7 +77,9 @@ pub fn survey() -> Finding {
 /// # Errors
 /// Why none serves, and what to do.
 pub fn probe(choice: Choice, require_kvm: bool) -> Result<Engine, Error> {
-    if choice == Choice::Kvm { return Ok(Engine::Kvm); }
+    if choice == Choice::Kvm {
+        return Ok(Engine::Kvm);
+    }
     if require_kvm || choice == Choice::Kvm {
         return Err(Error::NoKvmEngine { kvm: survey() });
     }
