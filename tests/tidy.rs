@@ -34,8 +34,8 @@ const NEVER: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("vhost::", &["virtio/vhost_user"]),
     ("virtio_queue::", &["virtio/ring"]),
-    ("kvm_ioctls::", &["engine/kvm", "sys/kvm"]),
-    ("kvm_bindings::", &["engine/kvm", "sys/kvm"]),
+    ("kvm_ioctls::", &["engine/kvm", "engine/probe", "sys/kvm"]),
+    ("kvm_bindings::", &["engine/kvm", "engine/probe", "sys/kvm"]),
     ("linux_loader::", &["engine/kvm/boot"]),
     ("vm_superio::", &["engine/kvm/platform"]),
     ("virtiofsd::", &["fs"]),
