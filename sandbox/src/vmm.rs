@@ -71,7 +71,9 @@ fn run(link: &Packets) -> Result<Word, Error> {
     confine::die_with(plan.parent)?;
 
     let ranges = layout::memory(plan.memory);
-    let (file, _) = memory::create(plan.memory)?;
+    let file = memory::file(plan.memory)?;
+    // Before anything is written, so that nothing has to be moved.
+    memory::collapse(&file, &layout::busy(plan.memory));
     let memory = memory::map(&file, &ranges)?;
     let parts = vm::Parts {
         kvm: given.kvm,
