@@ -17,6 +17,7 @@ pub(crate) const CASES: &[Case] = &[
     case!("nested", explanation_shows_program_and_images),
     case!("nested", plain_guest_has_no_virtualization),
     case!("nested", missing_kernel_names_its_remedy),
+    case!("nested", our_monitor_runs_a_command_on_real_kvm),
     case!("soak", sandbox_in_a_sandbox_passes_the_status_on),
 ];
 
@@ -63,6 +64,14 @@ fn missing_kernel_names_its_remedy() -> Result {
     let ran = bench.run(["--nested", "--", "true"]).env("XDG_CACHE_HOME", bench.path()).wait();
     ran.expect(125, "setup_error");
     assert!(ran.stderr.contains("`images build kernel --flavour nested`"), "{}", ran.stderr);
+    Ok(())
+}
+
+/// The whole chain: QEMU emulates a processor with virtualization, Linux drives it, and our monitor runs a machine on that.
+fn our_monitor_runs_a_command_on_real_kvm() -> Result {
+    let words = ["--engine", "qemu", "--nested", "-m", "2G", "--", "sandbox", "run", "--engine", "kvm", "--"];
+    let words = words.into_iter().chain(["sh", "-c", "exit 7"]);
+    Bench::new().run(words).wait().expect(7, "exited");
     Ok(())
 }
 
