@@ -34,7 +34,7 @@ fn finding() -> String {
 
 /// The kvm_amd of a nested guest is the real one.
 fn real_kvm_is_usable() -> Result {
-    let script = "sandbox doctor; cat ~/.cache/sandbox/kvm.json; sandbox doctor";
+    let script = "sandbox doctor; cat \"${XDG_CACHE_HOME:-$HOME/.cache}/sandbox/kvm.json\"; sandbox doctor";
     let ran = Bench::new().run(["--nested", "--engine", "qemu", "--", "sh", "-c", script]).wait();
     ran.expect(0, "exited");
     assert_eq!(ran.text().matches("/dev/kvm works").count(), 2, "{}", ran.text());
