@@ -97,7 +97,7 @@ fn qemu(kernel: &Path, archive: &Path) -> Command {
                 no_timer_check mitigations=off rcupdate.rcu_expedited=1";
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"]);
-    qemu.args(["-M", "q35", "-cpu", "EPYC,+svm", "-accel", "tcg,thread=single", "-smp", "1", "-m", "3G"]);
+    qemu.args(["-M", "q35", "-cpu", "EPYC,+svm,-xsave", "-accel", "tcg,thread=single", "-smp", "1", "-m", "3G"]);
     qemu.args(["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01,clock=vm", "-serial", "stdio"]);
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(archive).args(["-append", line]);
     qemu.stdin(Stdio::null()).stderr(Stdio::null()).env_clear().env("PATH", "/usr/bin:/bin");
