@@ -19,7 +19,9 @@ TOOLS := $(TARGET)/tools/pjdfstest-0.2.2-fsx-0.3.2
 PACKAGES := qemu-system-x86 libcap-ng-dev gcc make flex bison bc libelf-dev xz-utils \
             $(if $(LINUX_SRC),,linux-source-6.12)
 # What the examples and tests run as guests' commands.
-EXAMPLES := python3 git
+EXAMPLES := python3 git strace
+# What `make bench` runs beside us.
+PEERS := bubblewrap crun
 
 .PHONY: demo test build base deps programs init images-base images-nested tools unit e2e e2e-qemu e2e-kvm soak bench man clean
 
@@ -99,8 +101,10 @@ soak: build tools
 	SANDBOX_FUZZ_ITERATIONS=10000000 $(CARGO) test --locked --release --workspace --exclude tests hostile
 	SANDBOX_SOAK=1 $(E2E) -- soak::
 
+# `make bench FIRECRACKER=path` adds that program to the table of peers.
 bench: build
-	SANDBOX_BIN=$(abspath $(SANDBOX)) $(CARGO) run --locked --release -q -p tests --bin bench
+	@$(MAKE) --no-print-directory deps EXAMPLES="$(EXAMPLES) $(PEERS)"
+	FIRECRACKER="$(if $(FIRECRACKER),$(abspath $(FIRECRACKER)))" SANDBOX_BIN=$(abspath $(SANDBOX)) $(CARGO) run --locked --release -q -p tests --bin bench
 
 man: programs
 	mkdir -p $(TARGET)/man

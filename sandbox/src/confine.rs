@@ -18,7 +18,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, mount_remount, move_mount, unmount,
 };
 use rustix::process::{Pid, Signal, chdir, fchdir, getppid, pivot_root, set_parent_process_death_signal};
-use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
+use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
@@ -124,11 +124,11 @@ impl AsFd for Root {
 
 /// Gives up every capability but those `kept`, for good. The process must still have one thread only.
 pub(crate) fn give_up_rights(kept: CapabilitySet) -> Result<(), Error> {
-    for capability in CapabilitySet::all().difference(kept) {
-        // Fails for one that this kernel does not know, which then nobody can have.
-        let _ = rustix::thread::remove_capability_from_bounding_set(capability);
-    }
     let failed = || step::<Errno>("give up rights");
+    // Root is a user like any other from now on, and no_new_privs takes from files what they might grant: nothing is left
+    // that a bounding set could bound, which would be a call for each capability.
+    let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
+    rustix::thread::set_capabilities_secure_bits(bits).map_err(failed())?;
     rustix::thread::clear_ambient_capability_set().map_err(failed())?;
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).map_err(failed())?;

@@ -21,7 +21,7 @@ pub(super) fn counts() -> Result<()> {
     let shift = shift()?;
     let begun = clock_gettime(ClockId::Monotonic);
     let begun = begun.tv_sec * 1_000_000_000 + begun.tv_nsec;
-    let mut child = sandbox(&["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut child = sandbox(&["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let (mut input, mut output) = (child.stdin.take().context("piped")?, child.stdout.take().context("piped")?);
     std::io::Write::write_all(&mut input, b"x")?;
     output.read_exact(&mut [0])?;

@@ -6,8 +6,9 @@
 //! here may write the manifest too.
 
 use super::Image;
+use crate::store::read_small;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ impl Stamp {
 
     /// Whether this is what was noted when the image was checked last.
     pub(super) fn is_noted(&self, image: &Image) -> bool {
-        let noted = fs::read(place(image)).ok().and_then(|text| serde_json::from_slice::<Self>(&text).ok());
+        let noted = read_small(&place(image)).ok().and_then(|text| serde_json::from_slice::<Self>(&text).ok());
         noted.is_some_and(|noted| noted == *self)
     }
 
