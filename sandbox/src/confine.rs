@@ -122,11 +122,18 @@ impl AsFd for Root {
     }
 }
 
+/// Takes all capabilities but those `kept` out of reach for good, of this process and of any program it might execute.
+pub(crate) fn bound_rights(kept: CapabilitySet) {
+    for capability in CapabilitySet::all().difference(kept) {
+        // Fails for one that this kernel does not know, which then nobody can have.
+        let _ = rustix::thread::remove_capability_from_bounding_set(capability);
+    }
+}
+
 /// Gives up every capability but those `kept`, for good. The process must still have one thread only.
 pub(crate) fn give_up_rights(kept: CapabilitySet) -> Result<(), Error> {
     let failed = || step::<Errno>("give up rights");
-    // Root is a user like any other from now on, and no_new_privs takes from files what they might grant: nothing is left
-    // that a bounding set could bound, which would be a call for each capability.
+    // Root is a user like any other from now on, and no_new_privs takes from files what they might grant.
     let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
     rustix::thread::set_capabilities_secure_bits(bits).map_err(failed())?;
     rustix::thread::clear_ambient_capability_set().map_err(failed())?;

@@ -27,7 +27,7 @@ struct Thread {
 
 /// Counts a run of `true`.
 pub(super) fn counts() -> Result<()> {
-    fs::create_dir_all("/tmp/trace")?;
+    fs::create_dir("/tmp/trace")?;
     let run = sandbox(&["true"]);
     let mut strace = Command::new("strace");
     strace.args(["-ff", "-qq", "-s", "64", "-o", FILES]).arg(run.get_program()).args(run.get_args());
@@ -36,6 +36,7 @@ pub(super) fn counts() -> Result<()> {
     strace.env_clear().env("PATH", "/usr/bin").env("HOME", "/root").current_dir("/tmp");
     ensure!(strace.status().context("strace is not installed")?.success(), "the traced run failed");
     let threads = threads()?;
+    fs::remove_dir_all("/tmp/trace")?;
     let mut processes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for id in threads.keys() {
         processes.entry(leader(&threads, *id)).or_default().push(*id);

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The time between a machine's start and a run's end: one loop over descriptors and deadlines.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+mod ready;
+
 use std::time::Instant;
 
 use guest_init::wire::{FromGuest, ToGuest, VERSION};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::images_check::ImagesCheck;
 use super::limits::{
@@ -140,36 +139,6 @@ impl<'a> Watch<'a> {
             if let Some(cause) = self.check_deadlines()? {
                 return Ok(cause);
             }
-        }
-    }
-
-    fn wait(&self, machine: &Machine, files: &fs::Worker) -> io::Result<Ready> {
-        let timeout = match self.next_deadline() {
-            None => None,
-            Some(at) => {
-                let left = at.saturating_duration_since(Instant::now());
-                Some(Timespec::try_from(left).map_err(io::Error::other)?)
-            }
-        };
-        let bell = self.relays.bell.as_fd();
-        let asked = |fd, events| ask(fd, events, bell);
-        // The machine's end comes first: what was said before it is seen with it.
-        let mut fds = [
-            asked(Some(machine.end_fd()), PollFlags::IN),
-            asked(self.files_alive.then(|| files.as_fd()), PollFlags::IN),
-            asked(Some(bell), PollFlags::IN),
-            asked(self.control_open.then(|| self.session.as_fd()), self.session.interest()),
-            asked(self.signals.map(AsFd::as_fd), PollFlags::IN),
-            asked(machine.console().poll_fd(), PollFlags::IN),
-            asked(self.images.pending(), PollFlags::IN),
-        ];
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => {
-                let [machine, files, bell, control, signals, console, images] = fds.map(|fd| !fd.revents().is_empty());
-                Ok(Ready { machine, files, bell, control, signals, console, images })
-            }
-            Err(rustix::io::Errno::INTR) => Ok(Ready::default()),
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -369,28 +338,4 @@ impl<'a> Watch<'a> {
         (now - drain.moved >= DRAIN_LIMIT)
             .then(|| Cause::LostContact("the rest of the command's output never came".to_owned()))
     }
-}
-
-/// A descriptor to poll. In the place of one that is not there stands another, asked for nothing.
-fn ask<'f>(fd: Option<BorrowedFd<'f>>, events: PollFlags, other: BorrowedFd<'f>) -> PollFd<'f> {
-    match fd {
-        Some(fd) => PollFd::from_borrowed_fd(fd, events),
-        None => PollFd::from_borrowed_fd(other, PollFlags::empty()),
-    }
-}
-
-/// What there is to look at.
-#[derive(Debug, Default)]
-struct Ready {
-    /// The machine's process has ended.
-    machine: bool,
-    /// The file server has ended.
-    files: bool,
-    /// A stream has come to its end.
-    bell: bool,
-    /// The guest says something, or takes more.
-    control: bool,
-    signals: bool,
-    console: bool,
-    images: bool,
 }
