@@ -22,8 +22,11 @@ const NEVER: &[(&str, &[&str])] = &[
     ("virtio/rng", &["vhost", "mmio", "engine", "kvm", "worker", "vsock", "qemu", "QEMU"]),
     ("virtio/vsock", &["vhost", "mmio", "engine", "kvm", "worker", "rng::", "qemu", "QEMU"]),
     ("virtio/mmio", &["kvm", "crate::engine", "vhost", "vsock::", "rng::"]),
+    ("virtio/remote", &["kvm", "crate::engine", "mmio::", "crate::virtio::vhost_user", "vsock::", "rng::"]),
     ("virtio/vhost_user", &["kvm", "crate::engine", "vsock::", "rng::"]),
     ("engine", &["vsock::", "rng::", "crate::session", "crate::view", "crate::fs", "crate::run"]),
+    ("engine/kvm", &["vhost_user", "super::qemu", "engine::qemu"]),
+    ("engine/qemu", &["kvm_", "mmio", "super::kvm", "engine::kvm"]),
     ("session", &["crate::virtio", "crate::engine", "crate::run", "crate::view"]),
 ];
 
@@ -31,6 +34,10 @@ const NEVER: &[(&str, &[&str])] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("vhost::", &["virtio/vhost_user"]),
     ("virtio_queue::", &["virtio/ring"]),
+    ("kvm_ioctls::", &["engine/kvm", "engine/probe", "sys/kvm"]),
+    ("kvm_bindings::", &["engine/kvm", "engine/probe", "sys/kvm"]),
+    ("linux_loader::", &["engine/kvm/boot"]),
+    ("vm_superio::", &["engine/kvm/platform"]),
     ("virtiofsd::", &["fs"]),
     ("vhost_fs::", &["fs"]),
     ("vhost_user_backend_fs::", &["fs"]),

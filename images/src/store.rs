@@ -133,6 +133,11 @@ impl Store {
         Self { root: root.into() }
     }
 
+    /// The store's own directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The directory that holds all a run reads.
     pub fn images(&self) -> PathBuf {
         self.root.join("images")

@@ -49,6 +49,9 @@ pub enum Verb {
     /// Run a virtual machine from inherited descriptors
     #[command(hide = true)]
     Vmm,
+    /// Try KVM with a guest of a few instructions and print what was found
+    #[command(hide = true)]
+    KvmTrial,
 }
 
 /// Says something of our own, on standard error. Nothing is left to tell about one that cannot be written.

@@ -7,8 +7,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use images::{Image, Store, StoreError};
 
-use crate::engine::{self, Engine, Finding};
-use crate::spec::{Choice, MEMORY_DEFAULT};
+use crate::engine::{self, Finding};
+use crate::spec::MEMORY_DEFAULT;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,32 +64,29 @@ pub fn run() -> ExitCode {
 }
 
 fn kvm() -> Item {
-    let finding = engine::survey();
-    let remedy = match finding {
-        Finding::Missing => "no hardware virtualization here; commands run emulated",
-        Finding::Permission => "join the group that owns /dev/kvm (usually kvm) and log in again",
-        Finding::Broken(_) | Finding::Opens => "this version has no kvm engine yet; commands run emulated",
-    };
-    Item::with(Grade::Note, "kvm", finding.to_string(), remedy)
+    match engine::survey() {
+        finding @ Finding::Usable => Item::good("kvm", finding.to_string()),
+        finding => Item::with(Grade::Note, "kvm", finding.to_string(), finding.remedy()),
+    }
 }
 
 fn qemu() -> Item {
-    match engine::probe(Choice::Qemu, false) {
-        Ok(Engine::Qemu(program)) => {
-            let output = Command::new(&program).arg("--version").stdin(Stdio::null()).output();
-            match output {
-                Ok(output) if output.status.success() => {
-                    let text = String::from_utf8_lossy(&output.stdout);
-                    Item::good("qemu", format!("{} ({})", program.display(), text.lines().next().unwrap_or("?")))
-                }
-                Ok(output) => {
-                    Item::with(Grade::Bad, "qemu", format!("{}: {}", program.display(), output.status), "reinstall it")
-                }
-                Err(error) => Item::with(Grade::Bad, "qemu", format!("{}: {error}", program.display()), "reinstall it"),
-            }
+    let program = match engine::find_qemu() {
+        Ok(program) => program,
+        // Nobody needs it where KVM serves.
+        Err(error) => {
+            let grade = if engine::kvm() == Finding::Usable { Grade::Note } else { Grade::Bad };
+            return Item::with(grade, "qemu", "not found", error.to_string());
         }
-        Ok(Engine::Kvm) => Item::with(Grade::Bad, "qemu", "not asked for", "report this"),
-        Err(error) => Item::with(Grade::Bad, "qemu", "not found", error.to_string()),
+    };
+    let bad = |how: String| Item::with(Grade::Bad, "qemu", format!("{}: {how}", program.display()), "reinstall it");
+    match Command::new(&program).arg("--version").stdin(Stdio::null()).output() {
+        Ok(output) if output.status.success() => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            Item::good("qemu", format!("{} ({})", program.display(), text.lines().next().unwrap_or("?")))
+        }
+        Ok(output) => bad(output.status.to_string()),
+        Err(error) => bad(error.to_string()),
     }
 }
 

@@ -19,7 +19,8 @@ use crate::sys::tsc::Moment;
 use crate::virtio::{Device, Id};
 
 pub use console::Console;
-pub use probe::{Error as ProbeError, Finding, probe, survey};
+pub use probe::apart::{SUBCOMMAND as TRIAL, answer as try_kvm};
+pub use probe::{Error as ProbeError, Finding, distrust_kvm, kvm, probe, qemu as find_qemu, survey};
 
 /// What can run a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

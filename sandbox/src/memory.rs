@@ -34,6 +34,14 @@ pub enum Error {
     /// More than this machine's address space.
     #[error("guest memory of {0} bytes does not fit in the address space")]
     Size(u64),
+    /// The file is too short.
+    #[error("a file of {size} bytes is too short for guest memory of {needed}")]
+    Short {
+        /// Of the file.
+        size: u64,
+        /// Of all parts.
+        needed: u64,
+    },
     /// The file could not be mapped.
     #[error("cannot map guest memory")]
     Map(#[source] FromRangesError),
@@ -54,6 +62,7 @@ pub fn create(bytes: u64) -> Result<(File, Memory), Error> {
 /// # Errors
 /// If the kernel refuses the mapping, or the file is too short for it.
 pub fn map(file: &File, parts: &[Range<u64>]) -> Result<Memory, Error> {
+    let size = file.metadata().map_err(|source| Error::File { bytes: 0, step: "measure", source })?.len();
     let (mut ranges, mut offset) = (Vec::new(), 0);
     for part in parts {
         let bytes = part.end - part.start;
@@ -63,6 +72,10 @@ pub fn map(file: &File, parts: &[Range<u64>]) -> Result<Memory, Error> {
         };
         ranges.push((GuestAddress(part.start), length, Some(FileOffset::new(shared, offset))));
         offset += bytes;
+    }
+    // An access beyond the file's end would be a fault of ours.
+    if offset > size {
+        return Err(Error::Short { size, needed: offset });
     }
     Ok(Memory::new(GuestMemoryMmap::from_ranges_with_files(ranges).map_err(Error::Map)?))
 }
@@ -116,7 +129,7 @@ mod tests {
         let mut seen = [0; 5];
         file.read_exact_at(&mut seen, 0x2000).expect("read");
         assert_eq!(&seen, b"above");
-        assert!(map(&file, &[0..0x4000]).is_err(), "more than there is");
+        assert!(map(&file, &[0..0x1000, 0x2000..0x5000]).is_err(), "more than there is");
     }
 
     #[test]

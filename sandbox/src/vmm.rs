@@ -8,10 +8,11 @@
 use crate::confine::{self, Root};
 use crate::devices;
 use crate::engine::kvm::{Plan, Word, layout, vm};
-use crate::engine::{Attachment, Sockets};
-use crate::memory::{self, Memory};
+use crate::engine::{Attachment, Remote, Sockets};
+use crate::memory;
 use crate::packets::{self, Packets};
-use crate::virtio::mmio::{self, Backing, Window};
+use crate::virtio::mmio::Backing;
+use crate::virtio::remote::{self, Backend};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::thread::CapabilitySet;
 use std::fs::File;
@@ -36,12 +37,8 @@ enum Error {
     Confine(#[from] confine::Error),
     #[error("cannot make guest memory")]
     Memory(#[from] memory::Error),
-    #[error("cannot make the {device} device")]
-    Device {
-        device: &'static str,
-        #[source]
-        source: mmio::Error,
-    },
+    #[error("cannot take in the device of another process")]
+    Remote(#[from] remote::Error),
     #[error("cannot assemble the virtual machine")]
     Machine(#[from] vm::Error),
 }
@@ -78,7 +75,7 @@ fn run(link: &Packets) -> Result<Word, Error> {
     let memory = memory::map(&file, &ranges)?;
     let parts = vm::Parts {
         kvm: given.kvm,
-        windows: windows(devices::list(given.sockets), &memory)?,
+        devices: backings(devices::list(given.sockets))?,
         memory,
         ranges,
         kernel: given.kernel,
@@ -117,17 +114,11 @@ impl Given {
     }
 }
 
-fn windows(devices: Vec<Attachment>, memory: &Memory) -> Result<Vec<Window>, Error> {
-    let window = |attachment| match attachment {
-        Attachment::Local(device) => {
-            let name = device.traits().id.name();
-            Window::new(Backing::Local(device), memory.clone()).map_err(|source| Error::Device { device: name, source })
-        }
-        Attachment::Remote(remote) => {
-            let name = remote.id.name();
-            let backing = Backing::Remote { id: remote.id, tag: remote.tag, socket: remote.socket };
-            Window::new(backing, memory.clone()).map_err(|source| Error::Device { device: name, source })
-        }
+/// What the machine's windows are made for.
+fn backings(devices: Vec<Attachment>) -> Result<Vec<Backing>, Error> {
+    let backing = |attachment| match attachment {
+        Attachment::Local(device) => Ok(Backing::Local(device)),
+        Attachment::Remote(Remote { id, tag, socket }) => Ok(Backing::Remote(Backend::of(id, tag, socket)?)),
     };
-    devices.into_iter().map(window).collect()
+    devices.into_iter().map(backing).collect()
 }

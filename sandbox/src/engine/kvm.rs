@@ -19,8 +19,8 @@ pub(crate) mod vm;
 mod wiring;
 
 pub(crate) use link::{Plan, Word};
-pub use monitor::{Error, Vmm};
 pub(super) use monitor::start;
+pub(crate) use monitor::{Error, Vmm};
 
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,3 +73,6 @@ pub(crate) enum Ending {
     /// It was stopped by us.
     Stopped,
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::images_check::ImagesCheck;
 use super::{Error, Outcome, Relays, exec, mount};
-use crate::engine::{Ending, Machine};
+use crate::engine::{self, Ending, Machine};
 use crate::fs;
 use crate::outcome::{Cause, Victim};
 use crate::session::Session;
@@ -328,12 +328,17 @@ impl<'a> Watch<'a> {
 
     fn machine_ended(&mut self, machine: &mut Machine) -> Result<Cause, Error> {
         let ending = machine.end()?;
-        let console = machine.console();
         if let Some((signal, _)) = self.cancelled {
             return Ok(Cause::Cancelled(signal));
         }
+        let console = machine.console();
         Ok(match ending {
-            Ending::Crash(how) => Cause::VmmCrash(how),
+            Ending::Crash(how) => {
+                if matches!(machine, Machine::Kvm(_)) {
+                    engine::distrust_kvm();
+                }
+                Cause::VmmCrash(how)
+            }
             _ if console.out_of_memory() => Cause::Oom(Victim::Init),
             _ if console.panicked() => Cause::GuestPanic,
             Ending::Guest(how) => Cause::GuestReset(how),

@@ -61,14 +61,16 @@ impl Slots {
 
     /// Makes a vCPU.
     pub(crate) fn cpu(&self, id: u32) -> Result<Cpu, errno::Error> {
-        Ok(Cpu { fd: self.vm.create_vcpu(u64::from(id))?, _memory: self.memory.clone() })
+        Ok(Cpu { fd: self.vm.create_vcpu(u64::from(id))?, _vm: self.vm.clone(), _memory: self.memory.clone() })
     }
 }
 
-/// A vCPU. It keeps the memory that its guest code can reach.
+/// A vCPU. It keeps the memory that its guest code can reach, and the machine: when the last descriptor of that is
+/// closed, KVM takes away its irqfds, though its vCPUs run on.
 #[derive(Debug)]
 pub(crate) struct Cpu {
     fd: VcpuFd,
+    _vm: Arc<VmFd>,
     _memory: Arc<GuestMemoryMmap>,
 }
 

@@ -202,7 +202,7 @@ impl Window {
         match complete() {
             Ok(rings) => {
                 let features = state.accepted;
-                state.behind.start(rings, features);
+                state.behind.start(rings, features, &memory);
             }
             // The driver learns that it was refused; why is its own affair.
             Err(_not_a_ring) => self.fail(state),

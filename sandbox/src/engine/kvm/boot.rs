@@ -99,9 +99,8 @@ fn place(size: u64, kernel_end: u64, low: u64) -> Result<Range<u64>, Error> {
 /// What of the ranges Linux may use: all but the hole below 1 MiB.
 fn usable(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let hole = layout::HOLE;
-    let parts = ranges.iter().flat_map(|range| {
-        [range.start..range.end.min(hole.start), range.start.max(hole.end)..range.end]
-    });
+    let parts =
+        ranges.iter().flat_map(|range| [range.start..range.end.min(hole.start), range.start.max(hole.end)..range.end]);
     parts.filter(|part| part.start < part.end).collect()
 }
 

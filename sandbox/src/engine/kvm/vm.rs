@@ -21,11 +21,11 @@ use super::calls::{self, Host, Machine as _};
 use super::platform::{self, Platform};
 use super::state::{self, cpuid};
 use super::vcpu::{self, Machine, Team};
-use super::wiring::{self, Windows};
+use super::wiring::Windows;
 use super::{Ending, boot, layout};
 use crate::memory::Memory;
 use crate::sys::kvm::{self, Cpu};
-use crate::virtio::mmio::Window;
+use crate::virtio::mmio::{self, Backing, NOTIFY, Window};
 
 /// What a machine is made of.
 pub(crate) struct Parts {
@@ -46,7 +46,7 @@ pub(crate) struct Parts {
     /// Virtual CPUs.
     pub(crate) cpus: u32,
     /// Devices in the order of their addresses.
-    pub(crate) windows: Vec<Window>,
+    pub(crate) devices: Vec<Backing>,
     /// Whether the guest may be a host of machines itself.
     pub(crate) nested: bool,
 }
@@ -67,6 +67,15 @@ pub(crate) enum Error {
     /// What goes into guest memory.
     #[error(transparent)]
     Boot(#[from] boot::Error),
+    /// A device's register window.
+    #[error("cannot make the register window of device {number}")]
+    Window {
+        /// Its place in the list.
+        number: usize,
+        /// Why not.
+        #[source]
+        source: mmio::Error,
+    },
     /// The serial port.
     #[error(transparent)]
     Platform(#[from] platform::Error),
@@ -90,8 +99,8 @@ pub(crate) enum Error {
 /// A machine that has not run yet.
 #[derive(Debug)]
 pub(crate) struct Vm {
-    cpus: Vec<Cpu>,
-    machine: Machine,
+    pub(super) cpus: Vec<Cpu>,
+    pub(super) machine: Machine,
 }
 
 impl Vm {
@@ -101,14 +110,19 @@ impl Vm {
     /// What was refused, and by whom.
     pub(crate) fn new(mut parts: Parts) -> Result<Self, Error> {
         check("virtual CPUs", parts.cpus as usize, layout::CPUS as usize)?;
-        check("devices", parts.windows.len(), layout::DEVICES)?;
+        check("devices", parts.devices.len(), layout::DEVICES)?;
         let platform = Platform::new(parts.console)?;
-        let wires = Wires::of(&platform, &parts.windows)?;
+        let mut windows = Vec::new();
+        for (number, backing) in parts.devices.into_iter().enumerate() {
+            let window = Window::new(backing, parts.memory.clone());
+            windows.push(window.map_err(|source| Error::Window { number, source })?);
+        }
+        let wires = Wires::of(&platform, &windows)?;
         let memory = parts.memory.memory().into_inner();
         let image = boot::Image {
             kernel: &mut parts.kernel,
             initramfs: &mut parts.initramfs,
-            command_line: &(parts.command_line + &layout::device_words(parts.windows.len())),
+            command_line: &(parts.command_line + &layout::device_words(windows.len())),
             irqs: &wires.irqs(),
             cpus: parts.cpus,
         };
@@ -116,7 +130,7 @@ impl Vm {
         let host = calls::Device::new(parts.kvm);
         let plan = Plan { entry, cpus: parts.cpus, nested: parts.nested, wires };
         let cpus = plan.carry_out(&host, memory)?;
-        Ok(Self { cpus, machine: Machine { platform, windows: Windows::new(parts.windows) } })
+        Ok(Self { cpus, machine: Machine { platform, windows: Windows::new(windows) } })
     }
 
     /// Runs until the machine ends. Each vCPU's thread calls `confine` before its first instruction.
@@ -147,7 +161,7 @@ impl Wires {
         let serial = platform.interrupt().try_clone().map_err(Error::Descriptor)?;
         let mut wires = Self { kicks: Vec::new(), interrupts: vec![(serial, layout::SERIAL_IRQ)] };
         for (number, window) in windows.iter().enumerate() {
-            let address = layout::window(number).start + wiring::NOTIFY;
+            let address = layout::window(number).start + NOTIFY;
             for (ring, kick) in (0..).zip(window.kicks()) {
                 wires.kicks.push((duplicate(kick)?, address, ring));
             }

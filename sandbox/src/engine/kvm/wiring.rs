@@ -8,15 +8,20 @@ use super::bus::Bus;
 use super::layout;
 use crate::virtio::mmio::Window;
 
-pub(super) use crate::virtio::mmio::NOTIFY;
-
 /// The machine's windows, each at its address.
+#[derive(Debug)]
 pub(super) struct Windows(Bus<Window>);
 
 impl Windows {
     pub(super) fn new(windows: Vec<Window>) -> Self {
         let place = |(number, window)| (layout::window(number), window);
         Self(Bus::new(windows.into_iter().enumerate().map(place).collect()))
+    }
+
+    /// The window of a device, by its place in the list.
+    #[cfg(test)]
+    pub(super) fn window(&self, device: usize) -> Option<&Window> {
+        self.0.find(layout::window(device).start, 1).map(|(window, _)| window)
     }
 
     /// Reads from a window; all ones where there is none.
@@ -32,11 +37,5 @@ impl Windows {
         if let Some((window, offset)) = self.0.find(address, data.len()) {
             window.write(offset, data);
         }
-    }
-}
-
-impl std::fmt::Debug for Windows {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Windows").finish_non_exhaustive()
     }
 }

@@ -62,7 +62,7 @@ const CPU: &str = "max,-smap,-svm";
 const CPU_NESTED: &str = concat!(
     "EPYC,+svm,-smap,",
     "-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch,-osvw,-topoext,-perfctr-core,",
-    "-clzero,-xsaveerptr,-ibpb,-nrip-save,-xsavec,-xsaves",
+    "-clzero,-xsaveerptr,-ibpb,-nrip-save,-xsave,-xsaveopt,-xsavec,-xsaves,-xgetbv1,-avx,-avx2,-f16c,-fma",
 );
 
 /// What a kernel under TCG is told besides the clock.

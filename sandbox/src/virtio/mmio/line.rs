@@ -21,6 +21,8 @@ pub(super) const CHANGED: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Line {
     reasons: AtomicU32,
+    /// Whoever serves the rings signals the interrupt without us, so we cannot tell what it was about.
+    unseen: AtomicBool,
     needs_reset: AtomicBool,
     /// Will need a reset for ever.
     beyond_repair: AtomicBool,
@@ -32,6 +34,7 @@ impl Line {
     pub(super) fn new() -> Result<Self, Errno> {
         Ok(Self {
             reasons: AtomicU32::new(0),
+            unseen: AtomicBool::new(false),
             needs_reset: AtomicBool::new(false),
             beyond_repair: AtomicBool::new(false),
             interrupt: eventfd::create()?,
@@ -44,11 +47,17 @@ impl Line {
     }
 
     pub(super) fn reasons(&self) -> u32 {
-        self.reasons.load(Ordering::SeqCst)
+        let unseen = if self.unseen.load(Ordering::SeqCst) { USED } else { 0 };
+        self.reasons.load(Ordering::SeqCst) | unseen
     }
 
     pub(super) fn acknowledge(&self, reasons: u32) {
         self.reasons.fetch_and(!reasons, Ordering::SeqCst);
+    }
+
+    /// From now until the reset, any interrupt may be about used buffers.
+    pub(super) fn set_unseen(&self) {
+        self.unseen.store(true, Ordering::SeqCst);
     }
 
     fn raise(&self, reason: u32) -> Result<(), Errno> {
@@ -69,7 +78,13 @@ impl Line {
         }
     }
 
-    /// The device's thread reports a fault, and whether it was the guest's.
+    /// A fault that not even a reset will help against.
+    pub(super) fn give_up(&self, fault: Fault) {
+        self.beyond_repair.store(true, Ordering::SeqCst);
+        self.retire(fault);
+    }
+
+    /// The device has retired.
     pub(super) fn retire(&self, fault: Fault) {
         if matches!(fault, Fault::Panicked) {
             self.beyond_repair.store(true, Ordering::SeqCst);
@@ -88,6 +103,7 @@ impl Line {
 
     /// The device was reset.
     pub(super) fn clear(&self) {
+        self.unseen.store(false, Ordering::SeqCst);
         self.reasons.store(0, Ordering::SeqCst);
         self.needs_reset.store(self.beyond_repair.load(Ordering::SeqCst), Ordering::SeqCst);
     }

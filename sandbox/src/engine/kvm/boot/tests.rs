@@ -9,7 +9,7 @@ fn word(page: &[u8], offset: usize) -> u64 {
 
 #[test]
 fn the_hole_is_nobodys_memory() {
-    assert_eq!(usable(&[0..64 * MIB]), [0..0x9_fc00, MIB..64 * MIB]);
+    assert_eq!(usable(&layout::memory(64 * MIB)), [0..0x9_fc00, MIB..64 * MIB]);
     assert_eq!(usable(&layout::memory(4 << 30)), [0..0x9_fc00, MIB..3 << 30, 4 << 30..5 << 30]);
 }
 
@@ -47,8 +47,7 @@ fn what_is_no_kernel_and_what_is_too_long_is_refused() {
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
     let attempt = |command_line: &str| {
         let (mut kernel, mut initramfs) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-        let image =
-            Image { kernel: &mut kernel, initramfs: &mut initramfs, command_line, irqs: &[], cpus: 1 };
+        let image = Image { kernel: &mut kernel, initramfs: &mut initramfs, command_line, irqs: &[], cpus: 1 };
         load(&memory, &ranges, image)
     };
     assert!(matches!(attempt("quiet"), Err(Error::Kernel(_))));

@@ -73,8 +73,7 @@ pub(in crate::engine::kvm) struct Place {
 
 /// The answers of one processor.
 pub(in crate::engine::kvm) fn answers(supported: &[Leaf], place: Place, nested: bool) -> Vec<Leaf> {
-    let mut leaves: Vec<Leaf> =
-        supported.iter().filter(|leaf| !DROPPED.contains(&leaf.function)).copied().collect();
+    let mut leaves: Vec<Leaf> = supported.iter().filter(|leaf| !DROPPED.contains(&leaf.function)).copied().collect();
     for leaf in &mut leaves {
         for (_, register, bits, unless) in of(leaf.function, &HIDDEN, |entry| entry.0) {
             if *unless == Never || !nested {

@@ -87,20 +87,22 @@ impl Team {
         ending
     }
 
-    /// Stops every processor that still runs.
-    pub(in crate::engine::kvm) fn stop(&mut self) {
+    /// Stops every processor that still runs; whether all have stopped.
+    pub(in crate::engine::kvm) fn stop(&mut self) -> bool {
         self.stop.store(true, Ordering::Release);
-        let begun = Instant::now();
+        let (begun, mut all) = (Instant::now(), true);
         for thread in self.threads.drain(..) {
             while !thread.is_finished() && begun.elapsed() < PATIENCE {
                 kick::send(&thread);
                 let _ending = self.endings.recv_timeout(KICK_AGAIN);
             }
+            all &= thread.is_finished();
             if thread.is_finished() {
                 // A panic was the thread's ending.
                 drop(thread.join());
             }
         }
+        all
     }
 }
 
