@@ -143,8 +143,17 @@ pub(crate) fn allow(allowed: &[i64]) -> Rules {
     allowed.iter().map(|call| (*call, vec![])).collect()
 }
 
-/// A rule about one argument of a call.
-pub(crate) fn argument(number: u8, operation: SeccompCmpOp, value: u64) -> Result<SeccompRule, Error> {
+/// A rule that an argument of a call has this value.
+pub(crate) fn argument(number: u8, value: u64) -> Result<SeccompRule, Error> {
+    rule(number, SeccompCmpOp::Eq, value)
+}
+
+/// A rule that an argument of a call has none of these bits.
+pub(crate) fn argument_without(number: u8, bits: u64) -> Result<SeccompRule, Error> {
+    rule(number, SeccompCmpOp::MaskedEq(bits), 0)
+}
+
+fn rule(number: u8, operation: SeccompCmpOp, value: u64) -> Result<SeccompRule, Error> {
     let condition = SeccompCondition::new(number, SeccompCmpArgLen::Qword, operation, value)?;
     Ok(SeccompRule::new(vec![condition])?)
 }
@@ -152,8 +161,8 @@ pub(crate) fn argument(number: u8, operation: SeccompCmpOp, value: u64) -> Resul
 /// Adds what making threads takes, which also names them.
 pub(crate) fn allow_threads(rules: &mut Rules) -> Result<(), Error> {
     rules.insert(calls::CLONE3, vec![]);
-    rules.insert(calls::CLONE, vec![argument(0, SeccompCmpOp::MaskedEq(calls::THREAD), calls::THREAD)?]);
-    rules.insert(calls::PRCTL, vec![argument(0, SeccompCmpOp::Eq, calls::SET_NAME)?]);
+    rules.insert(calls::CLONE, vec![rule(0, SeccompCmpOp::MaskedEq(calls::THREAD), calls::THREAD)?]);
+    rules.insert(calls::PRCTL, vec![argument(0, calls::SET_NAME)?]);
     Ok(())
 }
 

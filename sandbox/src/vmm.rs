@@ -2,8 +2,10 @@
 //! The monitor's own story, from the hidden subcommand to the machine's end.
 //!
 //! Not for the parent's side ([`crate::engine`]), nor for what a machine is made of. The order matters: the plan, the
-//! confinement of the process while it has one thread, the devices, the machine, and only then the guest's first
-//! instruction.
+//! confinement of the process while it has one thread, the devices, the machine, the filter of each thread, and only then
+//! the guest's first instruction.
+
+mod filters;
 
 use crate::confine::{self, Root};
 use crate::devices;
@@ -13,12 +15,14 @@ use crate::memory;
 use crate::packets::{self, Packets};
 use crate::virtio::mmio::Backing;
 use crate::virtio::remote::{self, Backend};
+use filters::Role;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::thread::CapabilitySet;
 use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 /// The plan was sent before we were started.
@@ -35,6 +39,8 @@ enum Error {
     Descriptors,
     #[error("cannot confine the virtual machine monitor")]
     Confine(#[from] confine::Error),
+    #[error("cannot confine the virtual machine monitor's first thread")]
+    Filter(#[source] io::Error),
     #[error("cannot make guest memory")]
     Memory(#[from] memory::Error),
     #[error("cannot take in the device of another process")]
@@ -85,7 +91,21 @@ fn run(link: &Packets) -> Result<Word, Error> {
         cpus: plan.cpus,
         nested: plan.nested,
     };
-    Ok(vm::Vm::new(parts)?.run(|| Ok(()))?.into())
+    start(parts, plan.cpus)
+}
+
+/// Runs the machine to its end. No virtual CPU enters the guest before every thread is confined.
+fn start(parts: vm::Parts, cpus: u32) -> Result<Word, Error> {
+    let confined = Arc::new(Barrier::new(cpus as usize + 1));
+    let gate = Arc::clone(&confined);
+    let team = vm::Vm::new(parts)?.start(move || {
+        let entered = Role::Cpu.enter();
+        gate.wait();
+        entered
+    })?;
+    Role::First.enter().map_err(Error::Filter)?;
+    confined.wait();
+    Ok(team.wait().into())
 }
 
 /// What came with the plan.
@@ -117,7 +137,7 @@ impl Given {
 /// What the machine's windows are made for.
 fn backings(devices: Vec<Attachment>) -> Result<Vec<Backing>, Error> {
     let backing = |attachment| match attachment {
-        Attachment::Local(device) => Ok(Backing::Local(device)),
+        Attachment::Local(device) => Ok(Backing::Local(device, || Role::Device.enter())),
         Attachment::Remote(Remote { id, tag, socket }) => Ok(Backing::Remote(Backend::of(id, tag, socket)?)),
     };
     devices.into_iter().map(backing).collect()

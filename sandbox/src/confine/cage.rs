@@ -101,8 +101,8 @@ fn missing() -> Result<BpfProgram, Error> {
 
 fn refused() -> Result<BpfProgram, Error> {
     let mut rules = super::allow(calls::NOT_FOR_OTHERS);
-    rules.insert(calls::CLONE, vec![super::argument(0, SeccompCmpOp::MaskedEq(calls::THREAD), 0)?]);
-    rules.insert(calls::PRLIMIT, vec![super::argument(0, SeccompCmpOp::Ne, 0)?]);
+    rules.insert(calls::CLONE, vec![super::argument_without(0, calls::THREAD)?]);
+    rules.insert(calls::PRLIMIT, vec![super::rule(0, SeccompCmpOp::Ne, 0)?]);
     program(rules, Errno::PERM)
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Numbers of the system calls that filters name (seccomp(2)). Tables only: what is allowed, not to whom.
 
+#![cfg_attr(test, expect(unsafe_code, reason = "a filter can only be tested by calls it may refuse"))]
+
 use libc::c_long;
 
 /// clone(2), whose first argument says what the child shares; to be allowed for threads only.
@@ -71,3 +73,48 @@ pub(crate) const NOT_FOR_OTHERS: &[c_long] = &[
     libc::SYS_clock_settime, libc::SYS_clock_adjtime, libc::SYS_adjtimex, libc::SYS_sethostname, libc::SYS_iopl,
     libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_syslog,
 ];
+
+/// mmap(2) and mprotect(2), whose third argument says what the pages are for.
+pub(crate) const MAP: [c_long; 2] = [libc::SYS_mmap, libc::SYS_mprotect];
+
+/// `PROT_EXEC`, in the third argument of both.
+pub(crate) const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
+
+/// tgkill(2), whose first argument is the process that the signal goes to.
+pub(crate) const SIGNAL: c_long = libc::SYS_tgkill;
+
+/// ioctl(2), whose second argument says what is asked.
+pub(crate) const IOCTL: c_long = libc::SYS_ioctl;
+
+/// `KVM_RUN`, the second argument of [`IOCTL`].
+pub(crate) const RUN: u64 = 0xae80;
+
+/// What every thread of the monitor needs, to the end of a panic: memory, locks, signals, its own end.
+#[rustfmt::skip]
+pub(crate) const MONITOR: &[c_long] = &[
+    libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_futex, libc::SYS_write,
+    libc::SYS_close, libc::SYS_clock_gettime, libc::SYS_sigaltstack, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall, libc::SYS_gettid, libc::SYS_getpid, libc::SYS_exit, libc::SYS_exit_group,
+];
+
+/// What a virtual CPU's thread does besides: the console, and the devices of other processes.
+pub(crate) const VIRTUAL_CPU: &[c_long] = &[libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_recvfrom, libc::SYS_ppoll];
+
+/// What a device's thread does besides: its streams, and entropy.
+#[rustfmt::skip]
+pub(crate) const DEVICE: &[c_long] = &[
+    libc::SYS_epoll_pwait, libc::SYS_epoll_ctl, libc::SYS_ppoll, libc::SYS_read, libc::SYS_recvfrom, libc::SYS_sendto,
+    libc::SYS_shutdown, libc::SYS_getrandom,
+];
+
+/// What the first thread does besides: the last word.
+pub(crate) const LAST_WORD: &[c_long] = &[libc::SYS_sendmsg];
+
+/// Makes a system call by its number, with these arguments. For tests of filters.
+#[cfg(test)]
+pub(crate) fn call(number: c_long, arguments: [u64; 3]) -> c_long {
+    let [first, second, third] = arguments;
+    // SAFETY: it is not known what the call does. It is made in a process that exists for this call alone and ends at
+    // once, whatever became of its memory.
+    unsafe { libc::syscall(number, first, second, third, 0, 0, 0) }
+}

@@ -62,7 +62,7 @@ fn guest(cpus: u32, code: &[u8]) -> Option<Guest> {
         command_line: String::new(),
         console: ours,
         cpus,
-        devices: vec![Backing::Local(Box::new(Rng::new()))],
+        devices: vec![Backing::Local(Box::new(Rng::new()), || Ok(()))],
         nested: false,
     });
     Some(Guest { vm: vm.unwrap(), memory, console })
@@ -77,7 +77,7 @@ impl Guest {
     fn run(self) -> (Ending, String, u32) {
         let Self { vm, memory, mut console } = self;
         let (sender, ended) = std::sync::mpsc::channel();
-        std::thread::spawn(move || sender.send(vm.run(|| Ok(())).unwrap()));
+        std::thread::spawn(move || sender.send(vm.start(|| Ok(())).unwrap().wait()));
         let ending = ended.recv_timeout(LIMIT).expect("the guest ends");
         let mut printed = String::new();
         console.set_nonblocking(true).unwrap();

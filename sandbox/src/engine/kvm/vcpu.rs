@@ -17,7 +17,7 @@ use super::platform::{Effect, Platform};
 use super::wiring::Windows;
 use crate::sys::kvm::Cpu;
 
-pub(super) use team::{Error, Team};
+pub(crate) use team::{Error, Team};
 
 /// Why a processor has left the guest.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(super) enum Action {
 
 /// What processors reach by leaving the guest.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     pub(super) platform: Platform,
     pub(super) windows: Windows,
 }

@@ -22,7 +22,7 @@ use super::platform::{self, Platform};
 use super::state::{self, cpuid};
 use super::vcpu::{self, Machine, Team};
 use super::wiring::Windows;
-use super::{Ending, boot, layout};
+use super::{boot, layout};
 use crate::memory::Memory;
 use crate::sys::kvm::{self, Cpu};
 use crate::virtio::mmio::{self, Backing, NOTIFY, Window};
@@ -133,12 +133,12 @@ impl Vm {
         Ok(Self { cpus, machine: Machine { platform, windows: Windows::new(windows) } })
     }
 
-    /// Runs until the machine ends. Each vCPU's thread calls `confine` before its first instruction.
+    /// Starts the vCPUs' threads, each of which calls `confine` before its first instruction.
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub(crate) fn run(self, confine: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Result<Ending, Error> {
-        Ok(Team::start(self.cpus, Arc::new(self.machine), confine)?.wait())
+    pub(crate) fn start(self, confine: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Result<Team, Error> {
+        Ok(Team::start(self.cpus, Arc::new(self.machine), confine)?)
     }
 }
 

@@ -98,7 +98,7 @@ impl Front {
             Kind::Bare => {
                 let (report, faults) = mpsc::channel();
                 let on_fault = Box::new(move |fault| report.send(fault).expect("report"));
-                Self::Bare { worker: Worker::spawn(device, memory, on_fault).expect("worker"), faults }
+                Self::Bare { worker: Worker::spawn(device, memory, on_fault, || Ok(())).expect("worker"), faults }
             }
             Kind::VhostUser => {
                 let rings = device.traits().rings.len();
@@ -106,7 +106,9 @@ impl Front {
                 let server = serve(ours, device).expect("serve");
                 Self::VhostUser { frontend: greet(theirs, rings, file), server }
             }
-            Kind::Window => Self::Window { window: Window::new(Backing::Local(device), memory).expect("window") },
+            Kind::Window => {
+                Self::Window { window: Window::new(Backing::Local(device, || Ok(())), memory).expect("window") }
+            }
             Kind::Remote => {
                 let (ours, theirs) = UnixStream::pair().expect("pair");
                 let mut config = vec![0; device.traits().config];

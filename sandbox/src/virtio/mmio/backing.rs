@@ -9,7 +9,7 @@ use crate::memory::Memory;
 use crate::virtio::device::{Device, Fault, Traits};
 use crate::virtio::remote::{self, Backend};
 use crate::virtio::ring::Ring;
-use crate::virtio::worker::Worker;
+use crate::virtio::worker::{Enter, Worker};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use vm_memory::GuestMemoryMmap;
 
 /// What a window can be made for.
 pub enum Backing {
-    /// A device, which gets a thread in this process.
-    Local(Box<dyn Device>),
+    /// A device, which gets a thread in this process that begins like this.
+    Local(Box<dyn Device>, Enter),
     /// A device in a process of its own.
     Remote(Backend),
 }
@@ -34,9 +34,9 @@ impl Behind {
     pub(super) fn new(backing: Backing, memory: Memory, line: &Arc<Line>) -> Result<Self, Error> {
         let line = Arc::clone(line);
         match backing {
-            Backing::Local(device) => {
+            Backing::Local(device, enter) => {
                 let on_fault = Box::new(move |fault| line.retire(fault));
-                Worker::spawn(device, memory, on_fault).map(Self::Local).map_err(Error::Worker)
+                Worker::spawn(device, memory, on_fault, enter).map(Self::Local).map_err(Error::Worker)
             }
             Backing::Remote(backend) => Ok(Self::Remote(backend, line)),
         }

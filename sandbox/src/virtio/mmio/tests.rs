@@ -63,7 +63,7 @@ fn window() -> (Window, Arc<AtomicUsize>) {
     let (_, memory) = memory::create(1 << 20).expect("memory");
     let count = Arc::new(AtomicUsize::new(0));
     let device = Box::new(Counter(Arc::clone(&count)));
-    (Window::new(Backing::Local(device), memory).expect("window"), count)
+    (Window::new(Backing::Local(device, || Ok(())), memory).expect("window"), count)
 }
 
 fn read(window: &Window, offset: u64) -> u32 {

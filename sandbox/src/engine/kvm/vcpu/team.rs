@@ -42,7 +42,7 @@ pub(crate) enum Error {
 
 /// Running processors. Dropping it stops them.
 #[derive(Debug)]
-pub(in crate::engine::kvm) struct Team {
+pub(crate) struct Team {
     stop: Arc<AtomicBool>,
     endings: Receiver<Ending>,
     threads: Vec<JoinHandle<()>>,
@@ -51,7 +51,7 @@ pub(in crate::engine::kvm) struct Team {
 impl Team {
     /// Starts all processors. Each thread calls `confine` before its first guest instruction, and does not run if that
     /// fails.
-    pub(in crate::engine::kvm) fn start(
+    pub(crate) fn start(
         cpus: Vec<Cpu>,
         machine: Arc<Machine>,
         confine: impl Fn() -> io::Result<()> + Send + Sync + 'static,
@@ -80,7 +80,7 @@ impl Team {
     }
 
     /// Waits until one processor ends, then stops the others.
-    pub(in crate::engine::kvm) fn wait(mut self) -> Ending {
+    pub(crate) fn wait(mut self) -> Ending {
         // A machine without processors has nobody to answer.
         let ending = self.endings.recv().unwrap_or(Ending::Panicked);
         self.stop();
@@ -88,7 +88,7 @@ impl Team {
     }
 
     /// Stops every processor that still runs; whether all have stopped.
-    pub(in crate::engine::kvm) fn stop(&mut self) -> bool {
+    pub(crate) fn stop(&mut self) -> bool {
         self.stop.store(true, Ordering::Release);
         let (begun, mut all) = (Instant::now(), true);
         for thread in self.threads.drain(..) {

@@ -93,7 +93,7 @@ impl calls::Machine for Recorded {
 fn calls(vendor: &'static [u8; 4], cpus: u32, devices: usize) -> Vec<(&'static str, String)> {
     let parts = [(GuestAddress(0), 0x1000), (GuestAddress(layout::GAP.end), 0x1000)];
     let memory = GuestMemoryMmap::from_ranges(&parts).unwrap();
-    let window = |_| Window::new(Backing::Local(Box::new(Rng::new())), Memory::new(memory.clone())).unwrap();
+    let window = |_| Window::new(Backing::Local(Box::new(Rng::new()), || Ok(())), Memory::new(memory.clone())).unwrap();
     let windows: Vec<Window> = (0..devices).map(window).collect();
     let platform = Platform::new(UnixStream::pair().unwrap().0).unwrap();
     let wires = Wires::of(&platform, &windows).unwrap();

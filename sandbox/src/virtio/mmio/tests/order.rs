@@ -179,7 +179,7 @@ fn panic_of_ours_is_for_good_and_told() {
         fn reset(&mut self) {}
     }
     let (_, memory) = memory::create(1 << 20).expect("memory");
-    let window = Window::new(Backing::Local(Box::new(Broken)), memory).expect("window");
+    let window = Window::new(Backing::Local(Box::new(Broken), || Ok(())), memory).expect("window");
     negotiate(&window);
     lay_out(&window, 64);
     write(&window, STATUS, 15);
