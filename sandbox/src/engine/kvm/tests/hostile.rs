@@ -156,8 +156,9 @@ fn boot(programs: &Programs, host: &Host, first: u32) -> Boot {
     Boot { ending, lines: machine.console().last_lines(usize::MAX) }
 }
 
-/// Until the machine ends, or says nothing any more.
+/// Until the machine ends, or says nothing any more. What it says is shown as it comes.
 fn wait(machine: &mut Machine) {
+    let mut shown = 0;
     loop {
         let (ended, said) = {
             let end = machine.end_fd();
@@ -168,6 +169,12 @@ fn wait(machine: &mut Machine) {
         };
         if said {
             machine.read_console();
+            let lines = machine.console().last_lines(usize::MAX);
+            let whole = lines.len().saturating_sub(1);
+            for line in lines.iter().take(whole).skip(shown) {
+                println!("{line}");
+            }
+            shown = shown.max(whole);
         } else if ended {
             return;
         }
@@ -191,22 +198,24 @@ fn every_case_of_the_hostile_guest_passes_or_is_rejected() {
     let host = Host::new();
     let untouched = ["outside", "read-only", "current"];
     let before = untouched.map(|name| host.listing(name));
-    let (mut verdicts, mut first, mut cases) = (BTreeMap::new(), 0, 0);
-    loop {
+    let (mut verdicts, mut first) = (BTreeMap::new(), 0);
+    let cases = loop {
         let Boot { ending, lines } = boot(&programs, &host, first);
         let tail = lines[lines.len().saturating_sub(5)..].join("\n");
         assert_eq!(ending, Ending::Guest("by the reset port".to_owned()), "the guest's last words:\n{tail}");
-        cases = told(&lines, "hostile: ").unwrap_or_else(|| panic!("the guest did not begin:\n{tail}"));
+        let cases = told(&lines, "hostile: ").unwrap_or_else(|| panic!("the guest did not begin:\n{tail}"));
         for (number, verdict) in lines.iter().filter_map(|line| verdict(line)).filter(|(_, verdict)| *verdict != "later") {
-            println!("{number} {verdict}");
             assert!(verdicts.insert(number, verdict.to_owned()).is_none(), "case {number} ran twice");
         }
         match told(&lines, "hostile: next ") {
             Some(next) if next as u32 > first => first = next as u32,
             Some(next) => panic!("case {next} needs more than {STREAMS} streams"),
-            None => break assert!(lines.iter().any(|line| line == "hostile: done"), "it did not finish:\n{tail}"),
+            None => {
+                assert!(lines.iter().any(|line| line == "hostile: done"), "it did not finish:\n{tail}");
+                break cases;
+            }
         }
-    }
+    };
     let held = |verdict: &str| matches!(verdict, "PASS" | "REJECT");
     let bad: Vec<_> = verdicts.iter().filter(|(_, verdict)| !held(verdict)).collect();
     assert!(bad.is_empty(), "{} of {} cases: {bad:#?}", bad.len(), verdicts.len());
