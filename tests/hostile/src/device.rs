@@ -143,7 +143,7 @@ impl Device {
     }
 
     /// Whether it says that buffers were used, until that is acknowledged.
-    fn interrupts(&self) -> bool {
+    pub(crate) fn interrupts(&self) -> bool {
         let told = wait(PATIENCE, || (self.window.read(INTERRUPT) & 1 != 0).then_some(())).is_some();
         self.window.write(INTERRUPT_ACK, 1);
         // A device in another process cannot say so, and its window always does.
