@@ -97,7 +97,7 @@ $(SUITES) &:
 # The same cases on both engines, here and in a guest with virtualization (docs/testing.md).
 E2E = SANDBOX_BIN=$(abspath $(SANDBOX)) SANDBOX_TOOLS=$(abspath $(TOOLS)/bin) $(CARGO) test --locked -p tests --test e2e
 
-e2e: e2e-qemu
+e2e: e2e-qemu e2e-kvm
 
 e2e-qemu: build tools
 	SANDBOX_ENGINE=qemu $(E2E) -- $(CASES)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One stored image, and the check every use of it begins with. Finding one is [`crate::Store`]'s work.
 
-use crate::{Kind, Manifest, cpio, digest, elf};
+use crate::{Kind, Manifest, Origin, cpio, digest, elf};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::os::unix::fs::FileExt as _;
@@ -94,6 +94,11 @@ impl Image {
     /// What it is.
     pub const fn kind(&self) -> Kind {
         self.manifest.kind()
+    }
+
+    /// Whether this is a kernel that clears each page before it reads a file into it, which one of our edits sees to.
+    pub const fn clears_file_pages(&self) -> bool {
+        matches!(self.manifest.origin, Origin::Kernel { edited: true, .. })
     }
 
     /// Opens it for reading from its first byte, after having checked all of it.

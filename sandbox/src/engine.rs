@@ -60,6 +60,8 @@ pub struct Parts {
     pub initramfs: File,
     /// Kernel command line, the same for every run; engines add what follows from the machine they make.
     pub command_line: &'static str,
+    /// Whether that kernel clears each page before it reads a file into it.
+    pub clears_file_pages: bool,
     /// A moment of the past, to measure the processor's counter from.
     pub(crate) begun: Moment,
     /// Memory in bytes.

@@ -6,6 +6,8 @@
 
 mod exec;
 mod images_check;
+mod limits;
+mod lookup;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -144,7 +146,8 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     outcome.engine = Some(engine.clone());
     let store = images::Store::of_user()?;
     let flavour = if spec.nested.is_some() { images::Flavour::Nested } else { images::Flavour::Base };
-    let (kernel, kernel_check) = store.kernel(flavour)?.begin()?;
+    let image = store.kernel(flavour)?;
+    let (kernel, kernel_check) = image.begin()?;
     let (initramfs, initramfs_check) = store.initramfs()?.begin()?;
     let mut images = ImagesCheck::begin([kernel_check, initramfs_check])?;
     let view = View::of(&request(spec))?;
@@ -159,6 +162,7 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
         kernel,
         initramfs,
         command_line: images::COMMAND_LINE,
+        clears_file_pages: image.clears_file_pages(),
         begun,
         memory: spec.memory,
         cpus: spec.cpus,
@@ -295,15 +299,7 @@ pub fn request(spec: &Spec) -> view::Request {
     let sight = &spec.sight;
     view::Request {
         cwd: sight.current.clone(),
-        volumes: sight
-            .volumes
-            .iter()
-            .map(|volume| view::Volume {
-                source: volume.source.clone(),
-                target: volume.target.clone(),
-                read_only: volume.read_only,
-            })
-            .collect(),
+        volumes: sight.volumes.clone(),
         path: environment.get(OsStr::new("PATH")).cloned(),
         home: sight.home.clone(),
         home_tools: sight.home_tools,
@@ -319,7 +315,7 @@ pub fn request(spec: &Spec) -> view::Request {
 fn mount(spec: &Spec, view: &View) -> wire::Mount {
     let volumes = view.volumes().iter().map(|volume| wire::Volume {
         target: exec::bytes(volume.target.as_os_str()),
-        directory: volume.is_directory(),
+        directory: volume.source.is_dir(),
         read_only: volume.read_only,
     });
     // Half of the memory, as Linux's own tmpfs would take; the other half stays for the command.

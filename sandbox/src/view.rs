@@ -30,6 +30,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::spec::Volume;
+
 /// What was asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -56,24 +58,6 @@ pub struct Nested {
     pub program: PathBuf,
     /// The directory of kernels and initramfs.
     pub images: PathBuf,
-}
-
-/// One `-v SRC:DST[:ro]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    /// File or directory of the host. Canonical in a [`View`].
-    pub source: PathBuf,
-    /// Absolute path in the guest.
-    pub target: PathBuf,
-    /// Whether the guest may only read.
-    pub read_only: bool,
-}
-
-impl Volume {
-    /// Whether the source is a directory (else a regular file).
-    pub fn is_directory(&self) -> bool {
-        self.source.is_dir()
-    }
 }
 
 /// With whose rights a host path is shown.

@@ -76,14 +76,12 @@ fn run(link: &Packets) -> Result<Word, Error> {
     confine::give_up_rights(CapabilitySet::empty())?;
     confine::die_with(plan.parent)?;
 
-    let ranges = layout::memory(plan.memory);
     let (file, _) = memory::create(plan.memory)?;
-    let memory = memory::map(&file, &ranges)?;
+    let memory = memory::map(&file, &layout::memory(plan.memory))?;
     let parts = vm::Parts {
         kvm: given.kvm,
         devices: backings(devices::list(given.sockets))?,
         memory,
-        ranges,
         kernel: given.kernel,
         initramfs: given.initramfs,
         command_line: plan.command_line,

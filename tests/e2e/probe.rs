@@ -93,6 +93,9 @@ fn remembered_finding_makes_no_verdict() -> Result {
     let run = || bench.run(["--engine", "kvm", "--", "true"]).env("XDG_CACHE_HOME", bench.path().join("cache")).wait();
     let ran = run();
     assert!(ran.code() == 125 && ran.report["started"] == false, "{} {}", ran.report, ran.stderr);
+    // And it is not believed again.
+    let ran = run();
+    assert!(ran.code() == 125 && ran.stderr.contains(&finding()), "{}", ran.stderr);
     Ok(())
 }
 

@@ -13,6 +13,7 @@ fn stored(directory: &TempDir, kind: Kind, bytes: &[u8]) -> Image {
             source: "tests".to_owned(),
             config_sha256: String::new(),
             compiler: String::new(),
+            edited: true,
         },
         Kind::Initramfs => Origin::Initramfs { protocol: 1, init_sha256: String::new() },
     };

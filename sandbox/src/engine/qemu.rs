@@ -92,6 +92,7 @@ pub(super) fn start(program: &Path, parts: Parts) -> Result<Qemu, Error> {
         memory: fds.give(memory),
         console: fds.give(theirs),
         command_line: parts.command_line,
+        clears_file_pages: parts.clears_file_pages,
         tsc_khz: parts.begun.khz(),
         bytes,
         cpus: parts.cpus,

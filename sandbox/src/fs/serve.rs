@@ -45,6 +45,9 @@ pub enum ServeError {
     /// The parent could not be talked to.
     #[error("talk to the parent")]
     Control(#[from] control::Error),
+    /// This host allows too few open files.
+    #[error(transparent)]
+    Descriptors(#[from] confine::TooFewDescriptors),
     /// The view could not be built.
     #[error("build the view")]
     Assemble(#[from] assemble::Error),
@@ -104,7 +107,7 @@ fn prepare(control: &Control) -> Result<Daemon, ServeError> {
     io::stdin().read_to_end(&mut text).map_err(step("read standard input"))?;
     let plan = Plan::decode(&text).map_err(ServeError::Plan)?;
     crate::confine::die_with(plan.parent)?;
-    let guest_descriptors = confine::raise_descriptor_limit();
+    let guest_descriptors = confine::raise_descriptor_limit()?;
 
     crate::confine::separate()?;
     let (listener, peer) = connection().map_err(step("connect to ourselves"))?;

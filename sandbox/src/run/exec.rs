@@ -10,6 +10,7 @@ use guest_init::wire::{End, Ended, Exec, Rlimit, Step};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde_bytes::ByteBuf;
 
+use super::lookup;
 use crate::outcome::{Cause, Victim};
 use crate::spec::Spec;
 
@@ -48,6 +49,7 @@ pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
         argc: spec.command.len() as u32,
         envc: environment.len() as u32,
         strings: ByteBuf::from(strings),
+        absent: lookup::absent_places(spec),
         cwd: bytes(spec.workdir.as_os_str()),
         uid: spec.user.uid,
         gid: spec.user.gid,

@@ -2,12 +2,16 @@
 //! The time between a machine's start and a run's end: one loop over descriptors and deadlines.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use guest_init::wire::{FromGuest, ToGuest, VERSION};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::images_check::ImagesCheck;
+use super::limits::{
+    BOOT_LIMIT, CANCEL_LIMIT, DRAIN_INTERVAL, DRAIN_LIMIT, LATE_LIMIT, LONGEST_LIMIT, LOST_LIMIT, PING_INTERVAL,
+    PONG_LIMIT,
+};
 use super::{Error, Outcome, Relays, exec, mount};
 use crate::engine::{self, Ending, Machine};
 use crate::fs;
@@ -16,33 +20,6 @@ use crate::session::Session;
 use crate::spec::Spec;
 use crate::sys::signals::{ENDING, Signals};
 use crate::view::View;
-
-/// How long a machine may take until its command has started. Under emulation on a crowded host a boot takes many
-/// times its usual second.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
-
-/// How often init is asked whether it is there, and how long it may take to answer while the command starves it.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-const PONG_LIMIT: Duration = Duration::from_secs(60);
-
-/// How long a command may take to clean up after a signal that ends the run.
-const CANCEL_LIMIT: Duration = Duration::from_secs(2);
-
-/// How long to wait for the machine's own end after its control connection or its file server has ended.
-const LOST_LIMIT: Duration = Duration::from_secs(2);
-
-/// How long the rest of the output may stand still, through no fault of its reader, after the command has ended.
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
-
-/// A time limit beyond this is none; it keeps sums of times within what a clock can tell.
-const LONGEST_LIMIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
-/// How long after the time limit the rest of the output may come, but for the time its reader takes: a guest that has
-/// forged its command's end does not get more.
-const LATE_LIMIT: Duration = Duration::from_secs(5);
-
-/// How often a drain is looked at.
-const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -167,10 +144,8 @@ impl<'a> Watch<'a> {
                 Some(Timespec::try_from(left).map_err(io::Error::other)?)
             }
         };
-        let files_events = if self.files_alive { PollFlags::IN } else { PollFlags::empty() };
         let mut fds = vec![
             PollFd::from_borrowed_fd(machine.end_fd(), PollFlags::IN),
-            PollFd::new(files, files_events),
             PollFd::new(&*self.relays.bell, PollFlags::IN),
         ];
         if self.control_open {
@@ -182,15 +157,18 @@ impl<'a> Watch<'a> {
         if let Some(console) = machine.console().poll_fd() {
             fds.push(PollFd::from_borrowed_fd(console, PollFlags::IN));
         }
-        if let Some(done) = self.images.pending() {
-            fds.push(PollFd::from_borrowed_fd(done, PollFlags::IN));
-        }
+        let mut watch = |fd| {
+            fds.push(fd);
+            fds.len() - 1
+        };
+        // What has ended is not asked again: poll(2) would tell of it for ever, and the caller would spin.
+        let files = self.files_alive.then(|| watch(PollFd::new(files, PollFlags::IN)));
+        let images = self.images.pending().map(|done| watch(PollFd::from_borrowed_fd(done, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => Ok(Ready {
-                machine: !fds[0].revents().is_empty(),
-                files: self.files_alive && !fds[1].revents().is_empty(),
-                images: self.images.pending().is_some() && fds.last().is_some_and(|fd| !fd.revents().is_empty()),
-            }),
+            Ok(_) => {
+                let seen = |at: Option<usize>| at.and_then(|at| fds.get(at)).is_some_and(|fd| !fd.revents().is_empty());
+                Ok(Ready { machine: seen(Some(0)), files: seen(files), images: seen(images) })
+            }
             Err(rustix::io::Errno::INTR) => Ok(Ready { machine: false, files: false, images: false }),
             Err(error) => Err(error.into()),
         }

@@ -17,6 +17,11 @@ impl<D> Bus<D> {
         Self { devices }
     }
 
+    /// All devices, by address.
+    pub(super) fn devices(&self) -> impl Iterator<Item = &D> {
+        self.devices.iter().map(|(_, device)| device)
+    }
+
     /// The device that answers an access of `length` bytes, and how far into its range it is. An access that leaves the
     /// range is nobody's.
     pub(super) fn find(&self, address: u64, length: usize) -> Option<(&D, u64)> {

@@ -47,9 +47,8 @@ fn guest(cpus: u32, code: &[u8]) -> Option<Guest> {
             return None;
         }
     };
-    let ranges = layout::memory(MEMORY);
     let (file, _) = memory::create(MEMORY).unwrap();
-    let memory = memory::map(&file, &ranges).unwrap();
+    let memory = memory::map(&file, &layout::memory(MEMORY)).unwrap();
     let mut kernel = tempfile::tempfile().unwrap();
     kernel.write_all(&elf(code)).unwrap();
     let (ours, console) = UnixStream::pair().unwrap();
@@ -57,7 +56,6 @@ fn guest(cpus: u32, code: &[u8]) -> Option<Guest> {
     let vm = Vm::new(Parts {
         kvm: kvm.into(),
         memory: memory.clone(),
-        ranges,
         kernel,
         initramfs: tempfile::tempfile().unwrap(),
         command_line: String::new(),

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use kvm_bindings::kvm_cpuid_entry2;
-use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 use vmm_sys_util::errno::Error as Errno;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -31,10 +31,8 @@ use crate::virtio::mmio::{self, Backing, NOTIFY, Window};
 pub(crate) struct Parts {
     /// An open `/dev/kvm`.
     pub(crate) kvm: OwnedFd,
-    /// Guest memory, laid out by [`layout::memory`].
+    /// Guest memory, in the parts that [`layout::memory`] gives.
     pub(crate) memory: Memory,
-    /// Its parts, as [`layout::memory`] gave them.
-    pub(crate) ranges: Vec<Range<u64>>,
     /// Guest kernel, an ELF file.
     pub(crate) kernel: File,
     /// Guest init's archive.
@@ -126,7 +124,7 @@ impl Vm {
             irqs: &wires.irqs(),
             cpus: parts.cpus,
         };
-        let entry = boot::load(&memory, &parts.ranges, image)?;
+        let entry = boot::load(&memory, &ranges(&memory), image)?;
         let host = calls::Device::new(parts.kvm);
         let plan = Plan { entry, cpus: parts.cpus, nested: parts.nested, wires };
         let cpus = plan.carry_out(&host, memory)?;
@@ -140,6 +138,11 @@ impl Vm {
     pub(crate) fn start(self, confine: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Result<Team, Error> {
         Ok(Team::start(self.cpus, Arc::new(self.machine), confine)?)
     }
+}
+
+/// The parts of the guest's address space that are memory.
+fn ranges(memory: &GuestMemoryMmap) -> Vec<Range<u64>> {
+    memory.iter().map(|region| region.start_addr().0..region.start_addr().0 + region.len()).collect()
 }
 
 fn check(what: &'static str, count: usize, most: usize) -> Result<(), Error> {

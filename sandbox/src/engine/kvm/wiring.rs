@@ -24,6 +24,11 @@ impl Windows {
         self.0.find(layout::window(device).start, 1).map(|(window, _)| window)
     }
 
+    /// The machine has ended: what its drivers have handed over still gets to where it goes.
+    pub(super) fn hang_up(&self) {
+        self.0.devices().for_each(Window::hang_up);
+    }
+
     /// Reads from a window; all ones where there is none.
     pub(super) fn read(&self, address: u64, data: &mut [u8]) {
         match self.0.find(address, data.len()) {

@@ -41,6 +41,7 @@ const RETURN: u32 = 0x8060;
 const VALUE: u32 = 0x8070;
 const LOADED: u32 = 0x8080;
 const MIXED: u32 = 0x8090;
+const MASKED: u32 = 0x80a0;
 /// Areas of fxrstor, fxsave (512 bytes) and xrstor (512 bytes and a header of 64).
 const FX_IN: u32 = 0x9000;
 const FX_OUT: u32 = 0x9200;
@@ -53,8 +54,9 @@ const XMM0: usize = 160;
 const XMM1: usize = 176;
 /// And which parts of the state xrstor finds there.
 const PRESENT: usize = 512;
-/// The x87 registers and the vector registers.
+/// The x87 registers and the vector registers, whose upper halves are a part by themselves.
 const X87_AND_SSE: u64 = 0b011;
+const AVX: u64 = 0b100;
 
 /// What of the host's processor decides what the guest does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,19 @@ pub(super) struct Features {
     pub(super) xsave: bool,
     /// VEX-encoded instructions on vector registers are there.
     pub(super) avx: bool,
+    /// VEX-encoded instructions on general registers are there, which need no state of their own.
+    pub(super) bmi: bool,
+}
+
+impl Features {
+    /// What the guest sets XCR0 to, if it does: the parts of the state that its instructions need.
+    pub(super) fn xcr0(self) -> Option<u64> {
+        match self {
+            Self { xsave: false, .. } => None,
+            Self { avx: false, .. } => Some(X87_AND_SSE),
+            Self { avx: true, .. } => Some(X87_AND_SSE | AVX),
+        }
+    }
 }
 
 /// Which of the [`Features`] a step takes.
@@ -71,6 +86,7 @@ enum Need {
     Nothing,
     Xsave,
     Avx,
+    Bmi,
 }
 
 /// Machine code without its operand in memory, and that operand's address, which ends the instruction.
@@ -95,17 +111,9 @@ struct Step {
 
 const PATTERN: [u8; 16] = *b"first pattern \x5a\xa5";
 const OTHER: [u8; 16] = *b"other pattern \xc3\x3c";
-const BOTH: [u8; 16] = xor(PATTERN, OTHER);
-
-const fn xor(one: [u8; 16], other: [u8; 16]) -> [u8; 16] {
-    let mut both = [0; 16];
-    let mut index = 0;
-    while index < both.len() {
-        both[index] = one[index] ^ other[index];
-        index += 1;
-    }
-    both
-}
+/// What vpxor and andn make of the two.
+const BOTH: [u8; 16] = (u128::from_le_bytes(PATTERN) ^ u128::from_le_bytes(OTHER)).to_le_bytes();
+const MASK: [u8; 16] = (!u128::from_le_bytes(PATTERN) & u128::from_le_bytes(OTHER)).to_le_bytes();
 
 #[rustfmt::skip]
 const STEPS: &[Step] = &[
@@ -164,6 +172,17 @@ const STEPS: &[Step] = &[
         expected: &[],
     },
     Step {
+        name: "andn, VEX-encoded",
+        needs: Need::Bmi,
+        code: &[
+            at(&[0x48, 0x8b, 0x04, 0x25], OLD),             // mov rax, [OLD]
+            at(&[0xc4, 0xe2, 0xf8, 0xf2, 0x14, 0x25], NEW), // andn rdx, rax, [NEW]
+            at(&[0x48, 0x89, 0x14, 0x25], MASKED),          // mov [MASKED], rdx
+        ],
+        result: MASKED,
+        expected: MASK.split_at(8).0,
+    },
+    Step {
         name: "xrstor",
         needs: Need::Xsave,
         code: &[
@@ -180,7 +199,7 @@ const STEPS: &[Step] = &[
         expected: &OTHER,
     },
     Step {
-        name: "a VEX-encoded instruction",
+        name: "vpxor, VEX-encoded",
         needs: Need::Avx,
         code: &[
             op(&[0x31, 0xc9]),                              // xor ecx, ecx
@@ -219,6 +238,7 @@ impl Guest {
             Need::Nothing => true,
             Need::Xsave => features.xsave,
             Need::Avx => features.xsave && features.avx,
+            Need::Bmi => features.bmi,
         };
         for (step, number) in STEPS.iter().filter(able).zip(1..) {
             let mut code = note(STEP, number);
@@ -317,72 +337,4 @@ fn note(address: u32, value: u8) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALL: Features = Features { xsave: true, avx: true };
-
-    /// The memory that a processor which does everything right leaves.
-    fn perfect(guest: &Guest) -> Vec<u8> {
-        let mut memory = guest.memory.clone();
-        for (_, place, expected) in &guest.results {
-            memory[place.clone()].copy_from_slice(expected);
-        }
-        memory[STEP as usize] = guest.results.len() as u8 + 1;
-        memory
-    }
-
-    #[test]
-    fn a_right_result_has_no_flaw() {
-        let guest = Guest::new(ALL);
-        assert_eq!(guest.flaw(&perfect(&guest)), None);
-    }
-
-    #[test]
-    fn each_wrong_result_is_named() {
-        let guest = Guest::new(ALL);
-        for (name, place, _) in &guest.results {
-            let mut memory = perfect(&guest);
-            memory[place.end - 1] ^= 1;
-            assert_eq!(guest.flaw(&memory), Some(format!("a wrong result of {name}")));
-        }
-    }
-
-    #[test]
-    fn a_guest_that_did_nothing_has_a_flaw_in_every_result() {
-        let guest = Guest::new(ALL);
-        for (name, place, expected) in &guest.results {
-            assert_ne!(guest.memory[place.clone()], **expected, "{name} would pass without being done");
-        }
-        assert_eq!(guest.flaw(&guest.memory), Some("a halt at the first instruction".to_owned()));
-    }
-
-    #[test]
-    fn an_exception_is_told_with_its_step() {
-        let guest = Guest::new(ALL);
-        let mut memory = guest.memory.clone();
-        memory[STEP as usize] = 3;
-        memory[VECTOR as usize] = 6;
-        assert_eq!(guest.flaw(&memory), Some("exception 6 at lock cmpxchg16b".to_owned()));
-    }
-
-    #[test]
-    fn steps_need_what_the_processor_has() {
-        let names = |features| Guest::new(features).results.iter().map(|(name, ..)| *name).collect::<Vec<_>>();
-        assert_eq!(names(ALL).len(), STEPS.len());
-        assert!(
-            !names(Features { xsave: false, avx: true }).iter().any(|name| name.contains("VEX") || *name == "xrstor")
-        );
-        assert!(names(Features { xsave: true, avx: false }).contains(&"xrstor"));
-    }
-
-    #[test]
-    fn nothing_lies_upon_anything_else() {
-        let guest = Guest::new(ALL);
-        let code = guest.memory[CODE as usize..].iter().rposition(|byte| *byte == HLT);
-        assert!(code.is_some());
-        let used = guest.memory[CODE as usize..STACK as usize].iter().rposition(|byte| *byte != 0).unwrap_or_default();
-        assert!(used < 0x1000, "the stack needs the page below {STACK:#x}");
-        assert!((X_IN as usize + PRESENT + 64) < SIZE && X_IN.is_multiple_of(64) && PAIR.is_multiple_of(16));
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ pub(super) struct Machine {
     pub(super) memory: i32,
     pub(super) console: i32,
     pub(super) command_line: &'static str,
+    pub(super) clears_file_pages: bool,
     pub(super) tsc_khz: u32,
     pub(super) bytes: u64,
     pub(super) cpus: u32,
@@ -58,19 +59,20 @@ const FIXED: [&str; 17] = [
 const CPU: &str = "max,-smap,-svm";
 
 /// The processor of a guest that is a host of sandboxes: one that Linux knows to have SVM with nested paging. What QEMU
-/// 7.2's TCG lacks of an EPYC is left out by name, or its warnings of that would be the first that a failed run says.
+/// 7.2's TCG lacks of an EPYC is left out by name, or its warnings of that would be the first that a failed run says. And it
+/// has no XSAVE, nor what needs it: TCG does not intercept XSETBV, so that KVM there would not know of its guests' state.
 const CPU_NESTED: &str = concat!(
     "EPYC,+svm,-smap,",
     "-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch,-osvw,-topoext,-perfctr-core,",
     "-clzero,-xsaveerptr,-ibpb,-nrip-save,-xsave,-xsaveopt,-xsavec,-xsaves,-xgetbv1,-avx,-avx2,-f16c,-fma",
 );
 
-/// What a kernel under TCG is told besides the clock.
+/// What a kernel under TCG is told besides the clock, unless it clears the pages of files itself.
 ///
 /// Clearing a page when it is given out is for correctness: QEMU keeps translations of code by address and drops them
 /// when the *guest* writes there, but it does not see the file server write. A page of the page cache that held one
-/// program and is read again with another would run the old one's code.
-const EMULATED: &str = "init_on_alloc=1";
+/// program and is read again with another would run the old one's code. This clears all others too, which takes longer.
+const CLEAR_ALL: &str = " init_on_alloc=1";
 
 impl Machine {
     pub(super) fn arguments(&self) -> Vec<String> {
@@ -82,7 +84,8 @@ impl Machine {
         option("-object", self.memory_backend());
         option("-kernel", descriptor(self.kernel));
         option("-initrd", descriptor(self.initramfs));
-        option("-append", format!("{} {} {EMULATED}", self.command_line, images::clock_words(self.tsc_khz)));
+        let clear = if self.clears_file_pages { "" } else { CLEAR_ALL };
+        option("-append", format!("{} {}{clear}", self.command_line, images::clock_words(self.tsc_khz)));
         option("-chardev", format!("socket,id=console,fd={}", self.console));
         for (number, device) in self.devices.iter().enumerate() {
             option("-chardev", format!("socket,id=device{number},fd={}", device.socket));
@@ -127,6 +130,7 @@ mod tests {
             memory: 5,
             console: 6,
             command_line: "console=ttyS0",
+            clears_file_pages: false,
             tsc_khz: 3000,
             bytes: 1 << 30,
             cpus: 2,

@@ -85,6 +85,10 @@ mod tests {
                 if next & DRIVER_OK != 0 && now & DRIVER_OK == 0 {
                     assert_eq!((now, written as u8 & !NEEDS_RESET), (LAYING_OUT, LIVE));
                 }
+                if now & (FAILED | NEEDS_RESET) != 0 {
+                    let ended = [0, now, now | FAILED, now | NEEDS_RESET, now | FAILED | NEEDS_RESET];
+                    assert!(ended.contains(&next), "{now:#x} {written:#x}");
+                }
                 if !reached.contains(&next) {
                     reached.push(next);
                 }

@@ -46,6 +46,7 @@ pub(crate) struct Team {
     stop: Arc<AtomicBool>,
     endings: Receiver<Ending>,
     threads: Vec<JoinHandle<()>>,
+    machine: Arc<Machine>,
 }
 
 impl Team {
@@ -59,10 +60,10 @@ impl Team {
         kick::install().map_err(Error::Signal)?;
         let (sender, endings) = mpsc::channel();
         let confine = Arc::new(confine);
-        let mut team = Self { stop: Arc::default(), endings, threads: Vec::new() };
+        let mut team = Self { stop: Arc::default(), endings, threads: Vec::new(), machine };
         for (number, mut cpu) in cpus.into_iter().enumerate() {
             let (stop, machine, confine, sender) =
-                (team.stop.clone(), machine.clone(), confine.clone(), sender.clone());
+                (team.stop.clone(), team.machine.clone(), confine.clone(), sender.clone());
             let work = move || {
                 let work = || match confine() {
                     Ok(()) => run(&mut cpu, &machine, &stop),
@@ -79,11 +80,12 @@ impl Team {
         Ok(team)
     }
 
-    /// Waits until one processor ends, then stops the others.
+    /// Waits until one processor ends, then stops the others and has the devices finish what the guest has handed to them.
     pub(crate) fn wait(mut self) -> Ending {
         // A machine without processors has nobody to answer.
         let ending = self.endings.recv().unwrap_or(Ending::Panicked);
         self.stop();
+        self.machine.windows.hang_up();
         ending
     }
 

@@ -3,9 +3,9 @@
 
 use super::*;
 
-/// What every register of ring 0 holds.
+/// What the registers of every ring hold.
 fn kept(window: &Window) -> String {
-    format!("{:?}", window.state().rings[0])
+    format!("{:?}", window.state().rings)
 }
 
 #[test]
@@ -70,30 +70,37 @@ fn none_starts_if_one_is_refused() {
 #[test]
 fn nothing_of_a_ring_changes_out_of_turn() {
     // Before features are agreed on, while the ring is ready, while the device lives, and after it has failed.
-    let scribble = |window: &Window| {
+    let scribble = |window: &Window, rings: &[u32]| {
         let before = kept(window);
-        for offset in (0x038..=0x0fc).step_by(4).filter(|offset| ![READY, NOTIFY, ACKNOWLEDGE, STATUS].contains(offset))
-        {
-            for value in [0, 1, 32, 0x2_0000, u32::MAX] {
-                write(window, offset, value);
+        for ring in rings {
+            write(window, SELECT, *ring);
+            let others = |offset: &u64| ![READY, NOTIFY, ACKNOWLEDGE, STATUS].contains(offset);
+            for offset in (0x038..=0x0fc).step_by(4).filter(others) {
+                for value in [0, 1, 32, 0x2_0000, u32::MAX] {
+                    write(window, offset, value);
+                }
             }
+            write(window, READY, 1);
         }
-        write(window, READY, 1);
         assert_eq!(kept(window), before);
     };
     let (window, count) = window();
     for status in [0, 1, 3] {
         write(&window, STATUS, status);
-        scribble(&window);
+        scribble(&window, &[0, 1]);
     }
     negotiate(&window);
     lay_out(&window, 64);
-    scribble(&window);
+    scribble(&window, &[0]);
     write(&window, STATUS, 15);
-    scribble(&window);
+    scribble(&window, &[0, 1]);
     write(&window, STATUS, 1);
-    scribble(&window);
+    scribble(&window, &[0, 1]);
     assert_eq!(starts(&window, &count), 1);
+    negotiate(&window);
+    write(&window, STATUS, 1);
+    assert_eq!(read(&window, STATUS), 11 | 0x40);
+    scribble(&window, &[0, 1]);
 }
 
 #[test]
