@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the end-to-end tests and the benchmarks share: calling `sandbox` and looking at what came back.
 
+pub mod clocked;
 pub mod tier;
 
 use std::env;

@@ -76,7 +76,9 @@ fn run(link: &Packets) -> Result<Word, Error> {
     confine::give_up_rights(CapabilitySet::empty())?;
     confine::die_with(plan.parent)?;
 
-    let (file, _) = memory::create(plan.memory)?;
+    let file = memory::file(plan.memory)?;
+    // Before anything is written, so that nothing has to be moved.
+    memory::collapse(&file, &layout::busy(plan.memory));
     let memory = memory::map(&file, &layout::memory(plan.memory))?;
     let parts = vm::Parts {
         kvm: given.kvm,

@@ -8,6 +8,7 @@
 mod arguments;
 mod caller;
 mod conformance;
+mod counts;
 mod files;
 mod isolation;
 mod jobs;
@@ -26,11 +27,15 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use tests::tier;
 
 fn main() -> ExitCode {
+    if tests::clocked::is_inside() {
+        tests::clocked::inside();
+    }
     let arguments = Arguments::from_args();
     let cases = [
         arguments::CASES,
         caller::CASES,
         conformance::CASES,
+        counts::CASES,
         files::CASES,
         isolation::CASES,
         jobs::CASES,

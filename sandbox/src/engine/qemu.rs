@@ -150,12 +150,11 @@ fn warm(memory: &File, bytes: u64) -> io::Result<Warming> {
     Ok(Warming(Some(thread)))
 }
 
-/// Where a boot writes nearly everywhere: the kernel and what lies around it, and the top of memory, from where Linux
-/// takes its page structures (one sixty-fourth of memory) and after those its first pages.
+/// Where a boot writes nearly everywhere: the kernel and what lies around it, and the top of memory.
 fn busy(bytes: u64) -> [Range<u64>; 2] {
     const KERNEL: u64 = 30 << 20;
-    const FIRST_PAGES: u64 = 4 << 20;
-    [0..KERNEL.min(bytes), bytes.saturating_sub(bytes / 64 + FIRST_PAGES).max(KERNEL)..bytes]
+    let top = memory::top(bytes);
+    [0..KERNEL.min(bytes), top.start.max(KERNEL)..top.end]
 }
 
 fn pair(what: &str) -> Result<(UnixStream, UnixStream), Error> {

@@ -2,6 +2,7 @@
 //! The time between a machine's start and a run's end: one loop over descriptors and deadlines.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use guest_init::wire::{FromGuest, ToGuest, VERSION};
@@ -104,12 +105,18 @@ impl<'a> Watch<'a> {
             if ready.images {
                 self.images.passed()?;
             }
-            machine.read_console();
-            self.relays.hear();
-            if let Some(cause) = self.hear_signals()? {
+            if ready.console {
+                machine.read_console();
+            }
+            if ready.bell {
+                self.relays.hear();
+            }
+            if ready.signals
+                && let Some(cause) = self.hear_signals()?
+            {
                 return Ok(cause);
             }
-            if self.control_open
+            if ready.control
                 && let Some(cause) = self.hear_guest(outcome)?
             {
                 return Ok(cause);
@@ -144,32 +151,24 @@ impl<'a> Watch<'a> {
                 Some(Timespec::try_from(left).map_err(io::Error::other)?)
             }
         };
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(machine.end_fd(), PollFlags::IN),
-            PollFd::new(&*self.relays.bell, PollFlags::IN),
+        let bell = self.relays.bell.as_fd();
+        let asked = |fd, events| ask(fd, events, bell);
+        // The machine's end comes first: what was said before it is seen with it.
+        let mut fds = [
+            asked(Some(machine.end_fd()), PollFlags::IN),
+            asked(self.files_alive.then(|| files.as_fd()), PollFlags::IN),
+            asked(Some(bell), PollFlags::IN),
+            asked(self.control_open.then(|| self.session.as_fd()), self.session.interest()),
+            asked(self.signals.map(AsFd::as_fd), PollFlags::IN),
+            asked(machine.console().poll_fd(), PollFlags::IN),
+            asked(self.images.pending(), PollFlags::IN),
         ];
-        if self.control_open {
-            fds.push(PollFd::new(&self.session, self.session.interest()));
-        }
-        if let Some(signals) = self.signals {
-            fds.push(PollFd::new(signals, PollFlags::IN));
-        }
-        if let Some(console) = machine.console().poll_fd() {
-            fds.push(PollFd::from_borrowed_fd(console, PollFlags::IN));
-        }
-        let mut watch = |fd| {
-            fds.push(fd);
-            fds.len() - 1
-        };
-        // What has ended is not asked again: poll(2) would tell of it for ever, and the caller would spin.
-        let files = self.files_alive.then(|| watch(PollFd::new(files, PollFlags::IN)));
-        let images = self.images.pending().map(|done| watch(PollFd::from_borrowed_fd(done, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {
-                let seen = |at: Option<usize>| at.and_then(|at| fds.get(at)).is_some_and(|fd| !fd.revents().is_empty());
-                Ok(Ready { machine: seen(Some(0)), files: seen(files), images: seen(images) })
+                let [machine, files, bell, control, signals, console, images] = fds.map(|fd| !fd.revents().is_empty());
+                Ok(Ready { machine, files, bell, control, signals, console, images })
             }
-            Err(rustix::io::Errno::INTR) => Ok(Ready { machine: false, files: false, images: false }),
+            Err(rustix::io::Errno::INTR) => Ok(Ready::default()),
             Err(error) => Err(error.into()),
         }
     }
@@ -372,9 +371,26 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Which of the processes have ended.
+/// A descriptor to poll. In the place of one that is not there stands another, asked for nothing.
+fn ask<'f>(fd: Option<BorrowedFd<'f>>, events: PollFlags, other: BorrowedFd<'f>) -> PollFd<'f> {
+    match fd {
+        Some(fd) => PollFd::from_borrowed_fd(fd, events),
+        None => PollFd::from_borrowed_fd(other, PollFlags::empty()),
+    }
+}
+
+/// What there is to look at.
+#[derive(Debug, Default)]
 struct Ready {
+    /// The machine's process has ended.
     machine: bool,
+    /// The file server has ended.
     files: bool,
+    /// A stream has come to its end.
+    bell: bool,
+    /// The guest says something, or takes more.
+    control: bool,
+    signals: bool,
+    console: bool,
     images: bool,
 }

@@ -106,6 +106,13 @@ pub(crate) fn memory(bytes: u64) -> Vec<Range<u64>> {
     parts.into_iter().filter(|part| part.start < part.end).collect()
 }
 
+/// Where a boot of `bytes` of memory writes nearly everywhere: the kernel from where it is linked to on, and the top.
+pub(crate) fn busy(bytes: u64) -> [Range<u64>; 2] {
+    const KERNEL: Range<u64> = 16 << 20..30 << 20;
+    let top = crate::memory::top(bytes);
+    [KERNEL.start..KERNEL.end.min(bytes), top.start.max(KERNEL.end)..top.end]
+}
+
 /// What the kernel's command line needs besides the constant part: the windows, which it cannot find by itself.
 pub(crate) fn device_words(devices: usize) -> String {
     (0..devices).map(|device| format!(" virtio_mmio.device=4K@{:#x}:{}", window(device).start, irq(device))).collect()
