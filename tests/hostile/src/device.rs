@@ -30,10 +30,7 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
     /// The device used the chain.
-    Used {
-        head: u32,
-        length: u32,
-    },
+    Used { head: u32, length: u32 },
     /// The device gave up.
     Broken,
     /// Nothing.

@@ -240,8 +240,8 @@ pub(crate) fn volumes(device: &mut Device) -> Result<[u64; 2], &'static str> {
 
 /// Starts a session and asks for the root's attributes, which must be a directory's.
 pub(crate) fn good(device: &mut Device) -> bool {
-    let asked = init(device, 7, 38) == 0
-        && Body::new(device, GETATTR, ROOT).u32(0).u32(0).u64(0).send(device).done().is_ok();
+    let asked =
+        init(device, 7, 38) == 0 && Body::new(device, GETATTR, ROOT).u32(0).u32(0).u64(0).send(device).done().is_ok();
     // The mode, behind what the answer has before it and the attributes' first 60 bytes.
     asked && peek::<u32>(answer_at(device) + u64::from(ANSWER) + 16 + 60) & 0o170_000 == 0o040_000
 }

@@ -46,7 +46,10 @@ impl Machine {
     /// Whether every device serves a good driver after a reset; if not, which does not.
     pub(crate) fn works(&mut self) -> Result<(), &'static str> {
         let names = ["rng", "vsock", "fs"];
-        self.devices().into_iter().zip(names).try_for_each(|(device, name)| if device.works() { Ok(()) } else { Err(name) })
+        self.devices()
+            .into_iter()
+            .zip(names)
+            .try_for_each(|(device, name)| if device.works() { Ok(()) } else { Err(name) })
     }
 }
 

@@ -6,8 +6,8 @@
 
 use crate::device::Device;
 use crate::fs::{
-    self, Answer, Body, CREATE, FUSE_WRITE, GETATTR, LINK, LOOKUP, MKDIR, MKNOD, OPEN, READLINK, RENAME, RMDIR, SETATTR,
-    SYMLINK, UNLINK,
+    self, Answer, Body, CREATE, FUSE_WRITE, GETATTR, LINK, LOOKUP, MKDIR, MKNOD, OPEN, READLINK, RENAME, RMDIR,
+    SETATTR, SYMLINK, UNLINK,
 };
 use crate::machine::Machine;
 use crate::verdict::{Case, PASS, REJECT, Verdict, case, ensure};

@@ -51,7 +51,17 @@ fn names(machine: &mut Machine, opcode: u32) -> Verdict {
     let device = &mut machine.fs;
     let [volume, _] = fs::volumes(device)?;
     let bad: [&[u8]; 12] = [
-        b"", b".", b"..", b"/", b"a/b", b"./file", b"../outside", b"/etc", b"/etc/passwd", b"directory/..", b"file/",
+        b"",
+        b".",
+        b"..",
+        b"/",
+        b"a/b",
+        b"./file",
+        b"../outside",
+        b"/etc",
+        b"/etc/passwd",
+        b"directory/..",
+        b"file/",
         b"directory/../../outside",
     ];
     for name in bad {

@@ -103,8 +103,17 @@ fn no_reset() -> Verdict {
 /// Where memory ends, the device area begins, and each of its parts begins and ends.
 fn boundaries(end: u64) -> impl Iterator<Item = u64> {
     [
-        end, 0xc000_0000, 0xd000_0000, 0xd000_3000, 0xd000_8000, 0xfec0_0000, 0xfec0_1000, 0xfee0_0000, 0xfee0_1000,
-        0xfffb_c000, 0xfffc_0000,
+        end,
+        0xc000_0000,
+        0xd000_0000,
+        0xd000_3000,
+        0xd000_8000,
+        0xfec0_0000,
+        0xfec0_1000,
+        0xfee0_0000,
+        0xfee0_1000,
+        0xfffb_c000,
+        0xfffc_0000,
     ]
     .into_iter()
 }

@@ -60,7 +60,7 @@ fn attributes(machine: &mut Machine) -> Verdict {
     let (device, volume) = start(machine)?;
     let file = fs::lookup(device, volume, b"file")?;
     for node in [file, volume] {
-        for valid in [1, 2, 4, 8, 16, 32, 0x180] {
+        for valid in [1, 2, 4, 8, 16, 32, 0x1b0] {
             let answer = Body::new(device, SETATTR, node).u32(valid).fill(0, 84).send(device);
             answer.refused()?;
         }

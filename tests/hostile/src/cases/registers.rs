@@ -75,8 +75,17 @@ fn write_only(machine: &mut Machine) -> Verdict {
     let window = machine.rng.window;
     ensure(machine.rng.start(), "does not start")?;
     for register in [
-        DEVICE_BANK, DRIVER_FEATURES, DRIVER_BANK, SELECT, SIZE, NOTIFY, INTERRUPT_ACK, TABLE, TABLE + 4,
-        window::AVAILABLE, window::USED,
+        DEVICE_BANK,
+        DRIVER_FEATURES,
+        DRIVER_BANK,
+        SELECT,
+        SIZE,
+        NOTIFY,
+        INTERRUPT_ACK,
+        TABLE,
+        TABLE + 4,
+        window::AVAILABLE,
+        window::USED,
     ] {
         ensure(window.read(register) == 0, "not 0")?;
     }

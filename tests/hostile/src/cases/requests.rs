@@ -63,7 +63,13 @@ fn is_silent(opcode: u32) -> bool {
 }
 
 fn works(device: &mut Device) -> Result<(), &'static str> {
-    Body::new(device, GETATTR, ROOT).u32(0).u32(0).u64(0).send(device).done().map_err(|_gone| "does not work afterwards")
+    Body::new(device, GETATTR, ROOT)
+        .u32(0)
+        .u32(0)
+        .u64(0)
+        .send(device)
+        .done()
+        .map_err(|_gone| "does not work afterwards")
 }
 
 fn before_session(machine: &mut Machine) -> Verdict {
@@ -317,8 +323,11 @@ fn handles(machine: &mut Machine) -> Verdict {
     let device = &mut machine.fs;
     let [node, _] = fs::volumes(device)?;
     for handle in [1 << 40, 0x7fff_ffff_ffff_ffff, u64::MAX] {
-        for opcode in [READ, FUSE_WRITE, FLUSH, FSYNC, FSYNCDIR, READDIR, READDIRPLUS, LSEEK, FALLOCATE, COPY_FILE_RANGE] {
-            Body::new(device, opcode, node).u64(handle).fill(0, 80).send(device).refused()?;
+        for opcode in
+            [READ, FUSE_WRITE, FLUSH, FSYNC, FSYNCDIR, READDIR, READDIRPLUS, LSEEK, FALLOCATE, COPY_FILE_RANGE]
+        {
+            // Offset 0 and size 64, where the opcode has them; nothing is needed to do nothing.
+            Body::new(device, opcode, node).u64(handle).u64(0).u32(64).fill(0, 128).send(device).refused()?;
         }
         for opcode in [RELEASE, RELEASEDIR] {
             Body::new(device, opcode, node).u64(handle).fill(0, 80).send(device).came()?;

@@ -16,12 +16,12 @@ use std::thread::{self, JoinHandle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
+use crate::devices;
 use crate::engine::kvm::monitor;
 use crate::engine::{Ending, Machine, Parts, Sockets};
 use crate::fs::{Start, Worker};
 use crate::sys::tsc::Moment;
 use crate::view::{Request, View, Volume};
-use crate::devices;
 
 /// The port that the guest dials, as often as it likes: as many streams as a plan has room for.
 const PORT: u32 = 1024;
@@ -82,11 +82,8 @@ impl Host {
     }
 
     fn view(&self) -> View {
-        let volume = |name: &str, read_only| Volume {
-            source: self.path(name),
-            target: Path::new("/").join(name),
-            read_only,
-        };
+        let volume =
+            |name: &str, read_only| Volume { source: self.path(name), target: Path::new("/").join(name), read_only };
         let volumes = vec![volume("writable", false), volume("read-only", true)];
         View::of(&Request { cwd: self.path("current"), volumes, ..Request::default() }).unwrap()
     }
@@ -204,7 +201,9 @@ fn every_case_of_the_hostile_guest_passes_or_is_rejected() {
         let tail = lines[lines.len().saturating_sub(5)..].join("\n");
         assert_eq!(ending, Ending::Guest("by the reset port".to_owned()), "the guest's last words:\n{tail}");
         let cases = told(&lines, "hostile: ").unwrap_or_else(|| panic!("the guest did not begin:\n{tail}"));
-        for (number, verdict) in lines.iter().filter_map(|line| verdict(line)).filter(|(_, verdict)| *verdict != "later") {
+        for (number, verdict) in
+            lines.iter().filter_map(|line| verdict(line)).filter(|(_, verdict)| *verdict != "later")
+        {
             assert!(verdicts.insert(number, verdict.to_owned()).is_none(), "case {number} ran twice");
         }
         match told(&lines, "hostile: next ") {
