@@ -88,7 +88,7 @@ fn map() {
     for number in 0..4 {
         let table = TABLES + number * PAGE;
         for entry in 0..512 {
-            poke::<u64>(table + entry * 8, number * GIB | entry << 21 | 0b1000_0011);
+            poke::<u64>(table + entry * 8, (number * GIB) | (entry << 21) | 0b1000_0011);
         }
         poke::<u64>(second + number * 8, table | 0b11);
     }

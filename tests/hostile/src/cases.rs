@@ -4,6 +4,7 @@
 mod chains;
 mod connections;
 mod files;
+mod handles;
 mod indices;
 mod indirect;
 mod names;
@@ -19,7 +20,7 @@ mod widths;
 
 use crate::verdict::Case;
 
-pub(crate) const ALL: [&[Case]; 15] = [
+pub(crate) const ALL: [&[Case]; 16] = [
     registers::CASES,
     widths::CASES,
     status::CASES,
@@ -32,6 +33,7 @@ pub(crate) const ALL: [&[Case]; 15] = [
     packets::CASES,
     connections::CASES,
     requests::CASES,
+    handles::CASES,
     names::CASES,
     files::CASES,
     readonly::CASES,

@@ -245,3 +245,9 @@ pub(crate) fn good(device: &mut Device) -> bool {
     // The mode, behind what the answer has before it and the attributes' first 60 bytes.
     asked && peek::<u32>(answer_at(device) + u64::from(ANSWER) + 16 + 60) & 0o170_000 == 0o040_000
 }
+
+/// The root can be asked for after whatever was asked before.
+pub(crate) fn works(device: &mut Device) -> Result<(), &'static str> {
+    let asked = Body::new(device, GETATTR, ROOT).u32(0).u32(0).u64(0).send(device);
+    ensure(asked.done().is_ok(), "does not work afterwards")
+}

@@ -4,10 +4,8 @@
 use crate::bare::poke;
 use crate::device::{After, Device};
 use crate::fs::{
-    self, ANSWER, Answer, BATCH_FORGET, Body, COPY_FILE_RANGE, DESTROY, FALLOCATE, FLUSH, FORGET, FSYNC, FSYNCDIR,
-    FUSE_WRITE, GETATTR, GETXATTR, HEADER, HIGH, INIT, INTERRUPT, IOCTL, LISTXATTR, LOOKUP, LSEEK, OPEN, OPENDIR, POLL,
-    READ, READDIR, READDIRPLUS, READLINK, RELEASE, RELEASEDIR, REMOVEMAPPING, ROOT, SETATTR, SETUPMAPPING, STATFS,
-    SYNCFS,
+    self, ANSWER, Answer, BATCH_FORGET, Body, DESTROY, FORGET, FUSE_WRITE, GETATTR, HEADER, HIGH, INIT, INTERRUPT,
+    LOOKUP, READ, ROOT, SETATTR, STATFS,
 };
 use crate::machine::Machine;
 use crate::ring::WRITE;
@@ -39,16 +37,7 @@ pub(super) const CASES: &[Case] = &[
     case(819, "T51", HIGH_PRIORITY, "forget more often than looked up", forget_more),
     case(820, "T51", HIGH_PRIORITY, "forget 2^32 - 1 nodes that are not there", forget_batch),
     case(821, "T51", HIGH_PRIORITY, "interrupt what was never asked", interrupt),
-    case(822, "T51", QUEUES, "nodes that do not exist", nodes),
-    case(823, "T51", QUEUES, "handles that do not exist", handles),
-    case(824, "T51", QUEUES, "files as directories and directories as files", confused),
-    case(825, "T51", QUEUES, "read 4 GiB", read_much),
-    case(826, "T51", QUEUES, "read beyond the largest offset", read_far),
-    case(827, "T51", QUEUES, "write more than the request has", write_more),
-    case(828, "T51", QUEUES, "list a directory from nowhere, and into nothing", list),
-    case(829, "T51", "5.11.6.4", "map files, which is not offered", mappings),
     case(830, "T51", QUEUES, "random requests, five hundred", random),
-    case(831, "T52", QUEUES, "two hundred open files that are never closed", many_open),
     case(832, "T12", QUEUES, "head outside of the table of a ring of files", wrong_head),
     case(833, "T13", QUEUES, "impossible index in the high priority ring", high_index),
 ];
@@ -60,16 +49,6 @@ fn all() -> impl Iterator<Item = u32> {
 
 fn is_silent(opcode: u32) -> bool {
     matches!(opcode, FORGET | BATCH_FORGET)
-}
-
-fn works(device: &mut Device) -> Result<(), &'static str> {
-    Body::new(device, GETATTR, ROOT)
-        .u32(0)
-        .u32(0)
-        .u64(0)
-        .send(device)
-        .done()
-        .map_err(|_gone| "does not work afterwards")
 }
 
 fn before_session(machine: &mut Machine) -> Verdict {
@@ -85,7 +64,7 @@ fn twice(machine: &mut Machine) -> Verdict {
     let device = &mut machine.fs;
     fs::start(device)?;
     ensure(fs::init(device, 7, 38) == 0, "the second is refused")?;
-    works(device)?;
+    fs::works(device)?;
     PASS
 }
 
@@ -119,7 +98,7 @@ fn after_end(machine: &mut Machine) -> Verdict {
         Body::new(device, opcode, ROOT).fill(0, 64).send(device).came()?;
     }
     ensure(fs::init(device, 7, 38) == 0, "no new session")?;
-    works(device)?;
+    fs::works(device)?;
     PASS
 }
 
@@ -129,7 +108,7 @@ fn opcodes(machine: &mut Machine) -> Verdict {
     for opcode in [0, 7, 19, 54, 100, 4095, 0x8000_0000, u32::MAX] {
         Body::new(device, opcode, ROOT).fill(0, 64).send(device).refused()?;
     }
-    works(device)?;
+    fs::works(device)?;
     REJECT
 }
 
@@ -141,7 +120,7 @@ fn bare_opcodes(machine: &mut Machine, node: u64) -> Verdict {
             Body::new(device, opcode, node).send(device).came()?;
         }
     }
-    works(device)?;
+    fs::works(device)?;
     REJECT
 }
 
@@ -153,7 +132,7 @@ fn bodies(machine: &mut Machine, byte: u8) -> Verdict {
             Body::new(device, opcode, ROOT).fill(byte, bytes).send(device).came()?;
         }
     }
-    works(device)?;
+    fs::works(device)?;
     REJECT
 }
 
@@ -165,7 +144,7 @@ fn no_room(machine: &mut Machine) -> Verdict {
         poke(device.buffers, body.length());
         ensure(fs::send(device, body.length(), 0, 1) == Answer::Empty, "not handed back empty")?;
     }
-    works(device)?;
+    fs::works(device)?;
     REJECT
 }
 
@@ -177,7 +156,7 @@ fn short(machine: &mut Machine) -> Verdict {
         poke(device.buffers, bytes);
         ensure(fs::send(device, bytes, 0x1000, 1) == Answer::Empty, "not handed back empty")?;
     }
-    works(device)?;
+    fs::works(device)?;
     REJECT
 }
 
@@ -189,7 +168,7 @@ fn lengths(machine: &mut Machine) -> Verdict {
             Body::new(device, opcode, ROOT).fill(0, 16).send_as(device, length, 1).came()?;
         }
     }
-    works(device)?;
+    fs::works(device)?;
     REJECT
 }
 
@@ -203,7 +182,7 @@ fn half_room(machine: &mut Machine) -> Verdict {
         ensure(!matches!(answer, Answer::Silence | Answer::Broken), "no answer")?;
         ensure(room >= ANSWER || answer == Answer::Empty, "more written than there is room for")?;
     }
-    works(device)?;
+    fs::works(device)?;
     REJECT
 }
 
@@ -213,7 +192,7 @@ fn only(machine: &mut Machine, flags: u16) -> Verdict {
     fs::start(device)?;
     device.rings[1].describe(0, device.buffers, 0x1000, flags, 0);
     ensure(device.serve(0) == After::Used { head: 0, length: 0 }, "not handed back empty")?;
-    works(device)?;
+    fs::works(device)?;
     REJECT
 }
 
@@ -225,7 +204,7 @@ fn answer_first(machine: &mut Machine) -> Verdict {
     device.rings[1].describe(0, fs::answer_at(device), 0x1000, WRITE | crate::ring::NEXT, 1);
     device.rings[1].describe(1, device.buffers, 56, 0, 0);
     device.serve(0).answered()?;
-    works(device)?;
+    fs::works(device)?;
     PASS
 }
 
@@ -237,7 +216,7 @@ fn high_normal(machine: &mut Machine) -> Verdict {
         let length = body.length();
         body.send_as(device, length, HIGH).came()?;
     }
-    works(device)?;
+    fs::works(device)?;
     PASS
 }
 
@@ -247,7 +226,7 @@ fn normal_high(machine: &mut Machine) -> Verdict {
     for opcode in [FORGET, BATCH_FORGET, INTERRUPT] {
         Body::new(device, opcode, 12_345).u64(0).send(device).came()?;
     }
-    works(device)?;
+    fs::works(device)?;
     PASS
 }
 
@@ -266,7 +245,7 @@ fn forget_unknown(machine: &mut Machine) -> Verdict {
             forget(device, node, count)?;
         }
     }
-    works(device)?;
+    fs::works(device)?;
     REJECT
 }
 
@@ -276,7 +255,7 @@ fn forget_more(machine: &mut Machine) -> Verdict {
     forget(device, node, u64::MAX)?;
     forget(device, node, u64::MAX)?;
     forget(device, ROOT, u64::MAX)?;
-    works(device)?;
+    fs::works(device)?;
     // The node is gone or not; its name leads to it anew.
     fs::volumes(device)?;
     PASS
@@ -290,7 +269,7 @@ fn forget_batch(machine: &mut Machine) -> Verdict {
         let length = body.length();
         body.send_as(device, length, HIGH).came()?;
     }
-    works(device)?;
+    fs::works(device)?;
     REJECT
 }
 
@@ -302,126 +281,7 @@ fn interrupt(machine: &mut Machine) -> Verdict {
         let length = body.length();
         body.send_as(device, length, HIGH).came()?;
     }
-    works(device)?;
-    REJECT
-}
-
-/// Everything that takes a node, with one that does not exist.
-fn nodes(machine: &mut Machine) -> Verdict {
-    let device = &mut machine.fs;
-    fs::start(device)?;
-    for node in [0, 2, 12_345, 1 << 32, u64::MAX] {
-        for opcode in [LOOKUP, GETATTR, SETATTR, READLINK, OPEN, OPENDIR, STATFS, LISTXATTR, GETXATTR, 9, 10, 11, 34] {
-            Body::new(device, opcode, node).fill(0, 88).send(device).refused()?;
-        }
-    }
-    works(device)?;
-    REJECT
-}
-
-fn handles(machine: &mut Machine) -> Verdict {
-    let device = &mut machine.fs;
-    let [node, _] = fs::volumes(device)?;
-    for handle in [1 << 40, 0x7fff_ffff_ffff_ffff, u64::MAX] {
-        for opcode in
-            [READ, FUSE_WRITE, FLUSH, FSYNC, FSYNCDIR, READDIR, READDIRPLUS, LSEEK, FALLOCATE, COPY_FILE_RANGE]
-        {
-            // Offset 0 and size 64, where the opcode has them; nothing is needed to do nothing.
-            Body::new(device, opcode, node).u64(handle).u64(0).u32(64).fill(0, 128).send(device).refused()?;
-        }
-        for opcode in [RELEASE, RELEASEDIR] {
-            Body::new(device, opcode, node).u64(handle).fill(0, 80).send(device).came()?;
-        }
-    }
-    works(device)?;
-    REJECT
-}
-
-fn open(device: &mut Device, opcode: u32, node: u64) -> Result<u64, &'static str> {
-    Body::new(device, opcode, node).u32(0).u32(0).send(device).done()?;
-    Ok(fs::word(device, 0))
-}
-
-fn confused(machine: &mut Machine) -> Verdict {
-    let device = &mut machine.fs;
-    let [volume, _] = fs::volumes(device)?;
-    let file = fs::lookup(device, volume, b"file")?;
-    ensure(open(device, OPENDIR, file).is_err(), "a file was opened as a directory")?;
-    Body::new(device, LOOKUP, file).name(b"x").send(device).refused()?;
-    Body::new(device, READLINK, file).send(device).refused()?;
-    // A handle of one kind for the other.
-    let directory = open(device, OPENDIR, volume)?;
-    Body::new(device, READ, volume).u64(directory).u64(0).u32(64).fill(0, 20).send(device).refused()?;
-    let handle = open(device, OPEN, file)?;
-    Body::new(device, READDIR, file).u64(handle).u64(0).u32(64).fill(0, 20).send(device).refused()?;
-    works(device)?;
-    REJECT
-}
-
-/// The file that is always there, opened.
-fn opened(device: &mut Device) -> Result<(u64, u64), &'static str> {
-    let [volume, _] = fs::volumes(device)?;
-    let file = fs::lookup(device, volume, b"file")?;
-    Ok((file, open(device, OPEN, file)?))
-}
-
-fn read_much(machine: &mut Machine) -> Verdict {
-    let device = &mut machine.fs;
-    let (file, handle) = opened(device)?;
-    for size in [0x10_0001, 0x8000_0000, u32::MAX] {
-        Body::new(device, READ, file).u64(handle).u64(0).u32(size).fill(0, 20).send(device).came()?;
-    }
-    works(device)?;
-    REJECT
-}
-
-fn read_far(machine: &mut Machine) -> Verdict {
-    let device = &mut machine.fs;
-    let (file, handle) = opened(device)?;
-    for offset in [1 << 40, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX] {
-        let answer = Body::new(device, READ, file).u64(handle).u64(offset).u32(64).fill(0, 20).send(device);
-        ensure(matches!(answer, Answer::Done(0) | Answer::Error(_) | Answer::Empty), "bytes from nowhere")?;
-    }
-    works(device)?;
-    REJECT
-}
-
-fn write_more(machine: &mut Machine) -> Verdict {
-    let device = &mut machine.fs;
-    let (file, handle) = opened(device)?;
-    for size in [100, 0x1_0000, 0x10_0001, u32::MAX] {
-        let body = Body::new(device, FUSE_WRITE, file).u64(handle).u64(0).u32(size).fill(0, 20).fill(b'x', 8);
-        body.send(device).refused()?;
-    }
-    works(device)?;
-    REJECT
-}
-
-fn list(machine: &mut Machine) -> Verdict {
-    let device = &mut machine.fs;
-    fs::start(device)?;
-    let handle = open(device, OPENDIR, ROOT)?;
-    for offset in [0, 1, 12_345, i64::MAX as u64, u64::MAX] {
-        for size in [0, 1, 24, 0x1000, u32::MAX] {
-            for opcode in [READDIR, READDIRPLUS] {
-                Body::new(device, opcode, ROOT).u64(handle).u64(offset).u32(size).fill(0, 20).send(device).came()?;
-            }
-        }
-    }
-    works(device)?;
-    PASS
-}
-
-fn mappings(machine: &mut Machine) -> Verdict {
-    let device = &mut machine.fs;
-    let (file, handle) = opened(device)?;
-    Body::new(device, SETUPMAPPING, file).u64(handle).u64(0).u64(0x20_0000).u64(1).u64(0).send(device).refused()?;
-    Body::new(device, REMOVEMAPPING, file).u32(1).u32(0).u64(0).u64(0x20_0000).send(device).refused()?;
-    Body::new(device, REMOVEMAPPING, file).u32(u32::MAX).u32(0).send(device).refused()?;
-    for opcode in [IOCTL, POLL, SYNCFS] {
-        Body::new(device, opcode, file).u64(handle).fill(0, 40).send(device).came()?;
-    }
-    works(device)?;
+    fs::works(device)?;
     REJECT
 }
 
@@ -443,18 +303,7 @@ fn random(machine: &mut Machine) -> Verdict {
         ensure(answer.came().is_ok() || is_silent(opcode), "no answer")?;
     }
     ensure(fs::init(device, 7, 38) == 0, "no new session")?;
-    works(device)?;
-    PASS
-}
-
-fn many_open(machine: &mut Machine) -> Verdict {
-    let device = &mut machine.fs;
-    let (file, _) = opened(device)?;
-    for _ in 0..200 {
-        Body::new(device, OPEN, file).u32(0).u32(0).send(device).came()?;
-        Body::new(device, OPENDIR, ROOT).u32(0).u32(0).send(device).came()?;
-    }
-    works(device)?;
+    fs::works(device)?;
     PASS
 }
 

@@ -19,7 +19,7 @@ pub(super) const CASES: &[Case] = &[
     case(136, "T7", LAYOUT, "write registers by 8 bits", |m| writes(m, |w, at| poke(w.0 + at, 0_u8))),
     case(137, "T7", LAYOUT, "write registers by 16 bits", |m| writes(m, |w, at| poke(w.0 + at, 0_u16))),
     case(138, "T7", LAYOUT, "write registers by 64 bits", |m| writes(m, |w, at| poke(w.0 + at, 0_u64))),
-    case(139, "T7", LAYOUT, "write registers by 128 bits", |m| writes_widest(m)),
+    case(139, "T7", LAYOUT, "write registers by 128 bits", writes_widest),
     case(140, "T7", LAYOUT, "write registers unaligned", |m| writes(m, |w, at| poke(w.0 + at + 1, 0_u32))),
     case(141, "T7", LAYOUT, "an unaligned write that reaches into status", into_status),
     case(142, "T7", LAYOUT, "exchange registers by locked instructions", locked),

@@ -20,8 +20,9 @@ use crate::devices;
 use crate::engine::kvm::monitor;
 use crate::engine::{Ending, Machine, Parts, Sockets};
 use crate::fs::{Start, Worker};
+use crate::spec::Volume;
 use crate::sys::tsc::Moment;
-use crate::view::{Request, View, Volume};
+use crate::view::{Request, View};
 
 /// The port that the guest dials, as often as it likes: as many streams as a plan has room for.
 const PORT: u32 = 1024;
@@ -137,6 +138,7 @@ fn boot(programs: &Programs, host: &Host, first: u32) -> Boot {
         kernel: File::open(&programs.guest).unwrap(),
         initramfs: tempfile::tempfile().unwrap(),
         command_line: format!("first={first} streams={STREAMS}").leak(),
+        clears_file_pages: true,
         begun: Moment::now(),
         memory: MEMORY,
         cpus: 1,
