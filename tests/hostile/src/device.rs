@@ -8,7 +8,7 @@ use crate::window::{DEVICE_ID, INTERRUPT, INTERRUPT_ACK, MAGIC, VERSION_1, Windo
 use crate::{fs, rng, vsock};
 
 /// Ticks of the processor's counter after which a device that owes an answer is wedged: seconds on any processor.
-const PATIENCE: u64 = 20_000_000_000;
+pub(crate) const PATIENCE: u64 = 20_000_000_000;
 /// Ticks after which a device is taken to do nothing, where nothing is what it should do.
 const QUIET: u64 = 200_000_000;
 
@@ -139,12 +139,15 @@ impl Device {
         served && self.interrupts()
     }
 
-    /// Whether it says that buffers were used, until that is acknowledged.
+    /// Whether it says that buffers were used, and no more once that is acknowledged.
     pub(crate) fn interrupts(&self) -> bool {
-        let told = wait(PATIENCE, || (self.window.read(INTERRUPT) & 1 != 0).then_some(())).is_some();
-        self.window.write(INTERRUPT_ACK, 1);
-        // A device in another process cannot say so, and its window always does.
-        told && (self.kind == Kind::Fs || self.window.read(INTERRUPT) & 1 == 0)
+        let told = wait(PATIENCE, || (self.window.read(INTERRUPT) & 1 != 0).then_some(()));
+        // A device in another process cannot say so, and its window always does. Of two rings each has its own say.
+        let quiet = wait(PATIENCE, || {
+            self.window.write(INTERRUPT_ACK, 1);
+            (self.kind == Kind::Fs || self.window.read(INTERRUPT) & 1 == 0).then_some(())
+        });
+        told.is_some() && quiet.is_some()
     }
 }
 

@@ -278,13 +278,14 @@ fn questions(machine: &mut Machine) -> Verdict {
         let sent = send(device, &on_stream(CREDIT_REQUEST));
         ensure(sent == After::Used { head: 0, length: 0 }, "packet not taken")?;
     }
-    let mut answers = 0;
+    receive(device).ok_or("no answer")?;
+    let mut answers = 1;
     while let After::Used { head, .. } = device.quiet(crate::vsock::RX) {
         answers += 1;
         device.rings[crate::vsock::RX].offer(head as u16);
         device.window.notify(crate::vsock::RX as u32);
     }
-    ensure((1..=1000).contains(&answers), "no answer, or more answers than questions")?;
+    ensure(answers <= 1000, "more answers than questions")?;
     echo(device, &answered(0))?;
     PASS
 }

@@ -2,7 +2,7 @@
 //! Indices and flags of the available and the used ring (virtio 1.2 §2.7.6 to §2.7.10).
 
 use crate::bare::{peek, poke};
-use crate::device::{After, Device};
+use crate::device::{After, Device, PATIENCE, wait};
 use crate::machine::Machine;
 use crate::ring::WRITE;
 use crate::verdict::{Case, PASS, REJECT, Verdict, case, ensure};
@@ -106,6 +106,8 @@ fn after_the_end(machine: &mut Machine) -> Verdict {
     device.rings[0].set_index(1000);
     device.window.notify(0);
     ensure(device.after(0) == After::Broken, "it did not give up")?;
+    // The bit that is seen first is the status'.
+    ensure(wait(PATIENCE, || (device.window.read(INTERRUPT) & 2 != 0).then_some(())).is_some(), "no interrupt")?;
     device.window.write(INTERRUPT_ACK, u32::MAX);
     for index in 0..1000 {
         device.rings[0].set_index(index);
@@ -211,7 +213,7 @@ fn used_index(machine: &mut Machine) -> Verdict {
     device.window.notify(0);
     // From there or from 0: it is the driver who cannot tell.
     let moved = || (!matches!(device.rings[0].used_index(), 0x1234)).then_some(());
-    ensure(crate::device::wait(1 << 32, moved).is_some() || device.window.is_broken(), "no answer")?;
+    ensure(wait(PATIENCE, moved).is_some() || device.window.is_broken(), "no answer")?;
     PASS
 }
 
@@ -225,7 +227,7 @@ fn write_used_index(machine: &mut Machine) -> Verdict {
         device.rings[0].offer(0);
         device.window.notify(0);
         let own = || (device.rings[0].used_index() == count).then_some(());
-        ensure(crate::device::wait(1 << 34, own).is_some(), "it believed the driver")?;
+        ensure(wait(PATIENCE, own).is_some(), "it believed the driver")?;
         device.rings[0].seen = count;
     }
     PASS

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Registers that are not the driver's to read or write, or not now (virtio 1.2 §4.2.2.2).
 
-use crate::device::{After, Device};
+use crate::device::{After, Device, PATIENCE, wait};
 use crate::machine::Machine;
 use crate::ring::WRITE;
 use crate::verdict::{Case, PASS, REJECT, Verdict, case, ensure};
@@ -193,7 +193,7 @@ fn far_rings_write(machine: &mut Machine) -> Verdict {
 fn acknowledge_undefined(machine: &mut Machine) -> Verdict {
     ensure(machine.rng.start() && rng::good(&mut machine.rng), "does not start")?;
     let window = machine.rng.window;
-    let told = crate::device::wait(1 << 32, || (window.read(INTERRUPT) == 1).then_some(()));
+    let told = wait(PATIENCE, || (window.read(INTERRUPT) == 1).then_some(()));
     ensure(told.is_some(), "no interrupt")?;
     for undefined in [4, 0x80, 0xffff_fffc] {
         window.write(INTERRUPT_ACK, undefined);
