@@ -23,7 +23,7 @@ EXAMPLES := python3 git strace
 # What `make bench` runs beside us.
 PEERS := bubblewrap crun
 
-.PHONY: demo test build base deps programs init images-base images-nested tools unit e2e e2e-qemu e2e-kvm soak bench man clean
+.PHONY: demo test build base deps programs init images-base images-nested tools unit hostile hostile-nested hostile-guest e2e e2e-qemu e2e-kvm soak bench man clean
 
 demo: base
 	$(SANDBOX) run -- python3 -c 'print(6*7)'
@@ -73,6 +73,22 @@ unit:
 	$(CARGO) test --locked --workspace --exclude tests
 	$(CARGO) test --locked -p tests --test tidy
 
+# A hostile guest on this host's KVM, and on the real one in a guest with virtualization (docs/testing.md).
+GUEST   := $(TARGET)/$(TRIPLE)/init/hostile
+HOSTILE  = SANDBOX_BIN=$(abspath $(SANDBOX)) SANDBOX_HOSTILE=$(abspath $(GUEST)) \
+           $(CARGO) test --locked -p sandbox --lib -- hostile_guest --nocapture
+
+# For a processor to which vector instructions seem slow, so that the compiler leaves them alone: a KVM that emulates
+# every instruction knows few of them.
+hostile-guest:
+	$(CARGO) rustc --locked --profile init -p hostile --bin hostile --features bare --target $(TRIPLE) -- -C target-cpu=nocona
+
+hostile: programs hostile-guest
+	$(HOSTILE)
+
+hostile-nested: build hostile-guest
+	$(RUNNER)="$(ENTER)" $(HOSTILE)
+
 SUITES := $(TOOLS)/bin/pjdfstest $(TOOLS)/bin/fsx
 
 tools: $(SUITES)
@@ -90,11 +106,12 @@ e2e-qemu: build tools
 
 # What runs the suite in one guest: `sandbox` itself, as cargo's runner. It sees what was built, and nothing is built there.
 ENTER = $(abspath $(SANDBOX)) run --engine qemu --nested -m 3G --cpus 2 --timeout 40m -v $(abspath $(TARGET)):$(abspath $(TARGET)):ro \
-	-e SANDBOX_BIN -e SANDBOX_TOOLS -e SANDBOX_ENGINE -e SANDBOX_PATIENCE -e SANDBOX_STRICT -e SANDBOX_SOAK -e RUST_BACKTRACE --
+	-e SANDBOX_BIN -e SANDBOX_HOSTILE -e SANDBOX_TOOLS -e SANDBOX_ENGINE -e SANDBOX_PATIENCE -e SANDBOX_STRICT -e SANDBOX_SOAK -e RUST_BACKTRACE --
 
 INNER ?= kvm
+RUNNER = CARGO_TARGET_$(shell echo $(TRIPLE) | tr a-z- A-Z_)_RUNNER
 e2e-kvm: build tools
-	CARGO_TARGET_$(shell echo $(TRIPLE) | tr a-z- A-Z_)_RUNNER="$(ENTER)" SANDBOX_ENGINE=$(INNER) SANDBOX_PATIENCE=10 $(E2E) -- $(CASES)
+	$(RUNNER)="$(ENTER)" SANDBOX_ENGINE=$(INNER) SANDBOX_PATIENCE=10 $(E2E) -- $(CASES)
 
 # What takes longer than CI may.
 soak: build tools

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
@@ -49,6 +50,11 @@ pub struct Vmm {
 
 /// Starts a monitor with these parts.
 pub(in crate::engine) fn start(parts: Parts) -> Result<Vmm, Error> {
+    launch(Path::new("/proc/self/exe"), parts)
+}
+
+/// The same by an executable that knows [`SUBCOMMAND`]: a test's own does not.
+pub(super) fn launch(program: &Path, parts: Parts) -> Result<Vmm, Error> {
     let kvm = File::options().read(true).write(true).open(DEVICE).map_err(Error::Open)?;
     let (ours, theirs) = UnixStream::pair().map_err(Error::Start)?;
     let console = Console::new(ours).map_err(Error::Start)?;
@@ -66,7 +72,7 @@ pub(in crate::engine) fn start(parts: Parts) -> Result<Vmm, Error> {
 
     let (link, inherited) = packets::pair().map_err(Error::Tell)?;
     link.send(&plan.encode().map_err(Error::Encode)?, &descriptors).map_err(Error::Tell)?;
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(program);
     command.arg(SUBCOMMAND).stdin(Stdio::from(inherited)).stdout(Stdio::null());
     let judge = Box::new(move |status, said: &str| judge(&link, status, said));
     let process = Process::start(command, Descriptors::default(), || Ok(()), console, judge).map_err(Error::Start)?;

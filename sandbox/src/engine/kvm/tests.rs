@@ -6,6 +6,7 @@
 //! Without `/dev/kvm` they say so and pass, or fail under `SANDBOX_STRICT=1`.
 
 mod code;
+mod hostile;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
