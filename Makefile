@@ -19,15 +19,21 @@ TOOLS := $(TARGET)/tools/pjdfstest-0.2.2-fsx-0.3.2
 PACKAGES := qemu-system-x86 libcap-ng-dev gcc make flex bison bc libelf-dev xz-utils \
             $(if $(LINUX_SRC),,linux-source-6.12)
 # What the examples and tests run as guests' commands.
-EXAMPLES := python3 git
+EXAMPLES := python3 git strace
+# What `make bench` runs beside us.
+PEERS := bubblewrap crun
 
-.PHONY: demo test build deps programs init images-build tools unit e2e soak bench man clean
+.PHONY: demo test build base deps programs init images-base images-nested tools unit hostile hostile-nested hostile-guest e2e e2e-qemu e2e-kvm soak bench man clean
 
-demo: build
+demo: base
 	$(SANDBOX) run -- python3 -c 'print(6*7)'
 
-build: deps
-	@$(MAKE) --no-print-directory programs init images-build
+# What a run needs. A guest that runs sandboxes itself (`--nested`) needs another kernel, which takes as long again.
+base: deps
+	@$(MAKE) --no-print-directory programs init images-base
+
+build: base
+	@$(MAKE) --no-print-directory images-nested
 
 deps:
 	@command -v $(CARGO) >/dev/null || { echo "Rust $(RUST_MIN) or newer is needed: https://rustup.rs" >&2; exit 1; }
@@ -54,15 +60,34 @@ programs:
 init:
 	$(CARGO) build --locked --profile init -p guest-init --features init --target $(TRIPLE)
 
-images-build:
+images-base:
 	$(IMAGES) build kernel
 	$(IMAGES) build initramfs --init $(INIT)
 
-test: build unit e2e
+images-nested:
+	$(IMAGES) build kernel --flavour nested
+
+test: build unit hostile e2e
 
 unit:
 	$(CARGO) test --locked --workspace --exclude tests
 	$(CARGO) test --locked -p tests --test tidy
+
+# A hostile guest on this host's KVM, and on the real one in a guest with virtualization (docs/testing.md).
+GUEST   := $(TARGET)/$(TRIPLE)/init/hostile
+HOSTILE  = SANDBOX_BIN=$(abspath $(SANDBOX)) SANDBOX_HOSTILE=$(abspath $(GUEST)) \
+           $(CARGO) test --locked -p sandbox --lib -- hostile_guest --ignored --nocapture
+
+# For a processor to which vector instructions seem slow, so that the compiler leaves them alone: a KVM that emulates
+# every instruction knows few of them.
+hostile-guest:
+	$(CARGO) rustc --locked --profile init -p hostile --bin hostile --features bare --target $(TRIPLE) -- -C target-cpu=nocona
+
+hostile: programs hostile-guest
+	$(HOSTILE)
+
+hostile-nested: build hostile-guest
+	$(RUNNER)="$(ENTER)" $(HOSTILE)
 
 SUITES := $(TOOLS)/bin/pjdfstest $(TOOLS)/bin/fsx
 
@@ -71,18 +96,32 @@ tools: $(SUITES)
 $(SUITES) &:
 	$(CARGO) install --quiet --locked --root $(TOOLS) pjdfstest@0.2.2 fsx@0.3.2
 
+# The same cases on both engines, here and in a guest with virtualization (docs/testing.md).
 E2E = SANDBOX_BIN=$(abspath $(SANDBOX)) SANDBOX_TOOLS=$(abspath $(TOOLS)/bin) $(CARGO) test --locked -p tests --test e2e
 
-e2e: build tools
-	$(E2E)
+e2e: e2e-qemu
+
+e2e-qemu: build tools
+	SANDBOX_ENGINE=qemu $(E2E) -- $(CASES)
+
+# What runs the suite in one guest: `sandbox` itself, as cargo's runner. It sees what was built, and nothing is built there.
+ENTER = $(abspath $(SANDBOX)) run --engine qemu --nested -m 3G --cpus 2 --timeout 40m -v $(abspath $(TARGET)):$(abspath $(TARGET)):ro \
+	-e SANDBOX_BIN -e SANDBOX_HOSTILE -e SANDBOX_TOOLS -e SANDBOX_ENGINE -e SANDBOX_PATIENCE -e SANDBOX_STRICT -e SANDBOX_SOAK -e RUST_BACKTRACE --
+
+INNER ?= kvm
+RUNNER = CARGO_TARGET_$(shell echo $(TRIPLE) | tr a-z- A-Z_)_RUNNER
+e2e-kvm: build tools
+	$(RUNNER)="$(ENTER)" SANDBOX_ENGINE=$(INNER) SANDBOX_PATIENCE=10 $(E2E) -- $(CASES)
 
 # What takes longer than CI may.
 soak: build tools
 	SANDBOX_FUZZ_ITERATIONS=10000000 $(CARGO) test --locked --release --workspace --exclude tests hostile
 	SANDBOX_SOAK=1 $(E2E) -- soak::
 
+# `make bench FIRECRACKER=path` adds that program to the table of peers.
 bench: build
-	SANDBOX_BIN=$(abspath $(SANDBOX)) $(CARGO) run --locked --release -q -p tests --bin bench
+	@$(MAKE) --no-print-directory deps EXAMPLES="$(EXAMPLES) $(PEERS)"
+	FIRECRACKER="$(if $(FIRECRACKER),$(abspath $(FIRECRACKER)))" SANDBOX_BIN=$(abspath $(SANDBOX)) $(CARGO) run --locked --release -q -p tests --bin bench
 
 man: programs
 	mkdir -p $(TARGET)/man

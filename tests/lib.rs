@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the end-to-end tests and the benchmarks share: calling `sandbox` and looking at what came back.
 
+pub mod clocked;
+pub mod tier;
+
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -11,10 +14,11 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
-/// No test waits longer than this for a run to end, unless it says so; a hang is then a failure with words.
+/// No run takes longer than this, in the tier that is fastest, unless its test says so; a hang is then a failure with
+/// words, and not the suite's.
 pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// The program under test: `SANDBOX_BIN`, or the one built beside this test.
@@ -53,13 +57,20 @@ impl Bench {
         fs::write(self.path().join(name), text).expect("a file of the test's own can be written");
     }
 
-    /// A call of `sandbox run` with these options and command.
+    /// A call of `sandbox run` with these options and command, on the tier's engine unless they name one.
     #[must_use]
     pub fn run<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Call {
         let report = self.path().join(".report.json");
+        let words: Vec<S> = words.into_iter().collect();
+        let options = words.iter().map(AsRef::as_ref).take_while(|word| *word != "--");
+        let named = options.map(OsStr::to_string_lossy).any(|word| word.starts_with("--engine"));
         let mut command = Command::new(program());
-        command.current_dir(self.path()).arg("run").arg("--report").arg(&report).args(words).stdin(Stdio::null());
-        Call { command, report, input: Vec::new(), limit: LIMIT }
+        command.current_dir(self.path()).arg("run").arg("--report").arg(&report).stdin(Stdio::null());
+        if !named {
+            command.args(["--engine", &tier::engine()]);
+        }
+        command.args(words);
+        Call { command, report, input: Vec::new(), limit: tier::patient(LIMIT) }
     }
 
     /// A call that runs a shell script in the guest.
@@ -79,9 +90,13 @@ pub struct Call {
     limit: Duration,
 }
 
-/// A call under way. Dropping it ends it, so that a test that fails leaves nothing.
+/// A call under way. Dropping it ends it, so that a test that fails leaves nothing; and so does its limit, so that a
+/// test that waits for it by any means comes to an end.
 #[derive(Debug)]
-pub struct Running(Option<Child>);
+pub struct Running {
+    child: Option<Child>,
+    watchdog: Option<Watchdog>,
+}
 
 impl Running {
     /// Its process id.
@@ -93,8 +108,12 @@ impl Running {
     /// Reads what is left of its output and waits for its end.
     #[must_use]
     pub fn output(mut self) -> Output {
-        let child = self.0.take().expect("taken only here and in drop");
-        child.wait_with_output().expect("sandbox can be waited for")
+        let child = self.child.take().expect("taken only here and in drop");
+        let output = child.wait_with_output().expect("sandbox can be waited for");
+        let watchdog = self.watchdog.take().expect("taken only here and in drop");
+        let limit = watchdog.limit;
+        assert!(!watchdog.stop(), "sandbox run hung for {limit:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
     }
 }
 
@@ -102,22 +121,25 @@ impl Deref for Running {
     type Target = Child;
 
     fn deref(&self) -> &Child {
-        self.0.as_ref().expect("taken only when it is over")
+        self.child.as_ref().expect("taken only when it is over")
     }
 }
 
 impl DerefMut for Running {
     fn deref_mut(&mut self) -> &mut Child {
-        self.0.as_mut().expect("taken only when it is over")
+        self.child.as_mut().expect("taken only when it is over")
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
+        if let Some(mut child) = self.child.take() {
             // Both fail only if it has been waited for already.
             let _over = child.kill();
             let _over = child.wait();
+        }
+        if let Some(watchdog) = self.watchdog.take() {
+            let _bitten = watchdog.stop();
         }
     }
 }
@@ -153,10 +175,10 @@ impl Call {
         self
     }
 
-    /// Waits this long instead of [`LIMIT`].
+    /// Gives it this long instead of [`LIMIT`], in the tier that is fastest.
     #[must_use]
     pub fn within(mut self, limit: Duration) -> Self {
-        self.limit = limit;
+        self.limit = tier::patient(limit);
         self
     }
 
@@ -170,21 +192,20 @@ impl Call {
     /// Starts it with its output wherever the test has directed it.
     #[must_use]
     pub fn spawn_as_is(mut self) -> Running {
-        Running(Some(self.command.spawn().expect("sandbox can be started")))
+        let child = self.command.spawn().expect("sandbox can be started");
+        let watchdog = Watchdog::over(Pid::from_child(&child), self.limit);
+        Running { child: Some(child), watchdog: Some(watchdog) }
     }
 
     /// Makes the call and waits, but not for ever.
     #[must_use]
     pub fn wait(mut self) -> Ran {
         let begun = Instant::now();
-        let (report, input, limit) = (self.report.clone(), std::mem::take(&mut self.input), self.limit);
+        let (report, input) = (self.report.clone(), std::mem::take(&mut self.input));
         let mut child = self.spawn();
-        let pid = child.pid();
         let feeder = child.stdin.take().map(|mut stdin| thread::spawn(move || drop(stdin.write_all(&input))));
-        let watchdog = Watchdog::over(pid, limit);
         let output = child.output();
         let wall = begun.elapsed();
-        assert!(!watchdog.stop(), "sandbox run hung for {limit:?}: {}", String::from_utf8_lossy(&output.stderr));
         if let Some(feeder) = feeder {
             feeder.join().expect("the feeding thread does not panic");
         }
@@ -200,22 +221,26 @@ impl Call {
 }
 
 /// Kills a process that lives too long.
+#[derive(Debug)]
 struct Watchdog {
+    limit: Duration,
     done: std::sync::mpsc::Sender<()>,
     thread: thread::JoinHandle<bool>,
 }
 
 impl Watchdog {
     fn over(pid: Pid, limit: Duration) -> Self {
+        // By descriptor: the number may be another's when the time is over.
+        let process = pidfd_open(pid, PidfdFlags::empty()).expect("a child can be watched");
         let (done, told) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
             let late = told.recv_timeout(limit).is_err();
             if late {
-                let _gone = kill_process(pid, Signal::KILL);
+                let _gone = pidfd_send_signal(&process, Signal::KILL);
             }
             late
         });
-        Self { done, thread }
+        Self { limit, done, thread }
     }
 
     /// Whether it had to bite.

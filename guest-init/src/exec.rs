@@ -35,6 +35,7 @@ pub struct Program<'a> {
     arguments: Strings<'a>,
     environment: Strings<'a>,
     path: &'a [u8],
+    absent: usize,
 }
 
 impl<'a> Program<'a> {
@@ -52,14 +53,17 @@ impl<'a> Program<'a> {
         let (environment, excess) = Strings::cut(rest, usize::try_from(exec.envc).ok()?)?;
         let ids = [exec.uid, exec.gid];
         let complete = exec.argc > 0 && excess.is_empty() && !ids.contains(&u32::MAX);
-        complete.then_some(Self { name, arguments, environment, path: lookup::path(rest) })
+        let (path, absent) = (lookup::path(rest), usize::try_from(exec.absent).ok()?);
+        complete.then_some(Self { name, arguments, environment, path, absent })
     }
 
     /// Turns this process into the program; returns only if that failed.
     fn execute(&self) -> Errno {
-        lookup::search(self.name, self.path, |path| match sys::execve(path, &self.arguments, &self.environment) {
-            Errno::NOEXEC => sys::execve(SHELL, &self.arguments.for_shell(SHELL, path), &self.environment),
-            errno => errno,
+        lookup::search(self.name, self.path, self.absent, |path| {
+            match sys::execve(path, &self.arguments, &self.environment) {
+                Errno::NOEXEC => sys::execve(SHELL, &self.arguments.for_shell(SHELL, path), &self.environment),
+                errno => errno,
+            }
         })
     }
 }
@@ -123,6 +127,7 @@ mod tests {
             argc,
             envc,
             strings: ByteBuf::from(strings),
+            absent: 0,
             cwd: ByteBuf::from("/"),
             uid: 0,
             gid: 0,

@@ -20,7 +20,10 @@ pub fn path(environment: &[u8]) -> &[u8] {
 
 /// Tries every place where `name` may be until one neither is missing nor may not be executed: the error to report. If
 /// `attempt` succeeds it does not return.
-pub fn search(name: &CStr, path: &[u8], mut attempt: impl FnMut(&CStr) -> Errno) -> Errno {
+///
+/// The first `absent` places are said not to hold it. That decides only where to look first: if nothing comes of it,
+/// the search is done as it should be.
+pub fn search(name: &CStr, path: &[u8], absent: usize, mut attempt: impl FnMut(&CStr) -> Errno) -> Errno {
     let bytes = name.to_bytes();
     if bytes.is_empty() {
         return Errno::NOENT;
@@ -31,15 +34,21 @@ pub fn search(name: &CStr, path: &[u8], mut attempt: impl FnMut(&CStr) -> Errno)
     if bytes.len() > NAME_MAX {
         return Errno::NAMETOOLONG;
     }
-    let mut forbidden = false;
-    for place in path.split(|byte| *byte == b':') {
-        match attempt(&join(place, bytes)) {
-            Errno::ACCESS => forbidden = true,
-            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT | Errno::NAMETOOLONG => {}
-            errno => return errno,
+    let mut from = |first| {
+        let mut forbidden = false;
+        for place in path.split(|byte| *byte == b':').skip(first) {
+            match attempt(&join(place, bytes)) {
+                Errno::ACCESS => forbidden = true,
+                Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT | Errno::NAMETOOLONG => {}
+                errno => return errno,
+            }
         }
+        if forbidden { Errno::ACCESS } else { Errno::NOENT }
+    };
+    match from(absent) {
+        Errno::ACCESS | Errno::NOENT if absent > 0 => from(0),
+        errno => errno,
     }
-    if forbidden { Errno::ACCESS } else { Errno::NOENT }
 }
 
 /// An empty place is the current directory.
@@ -60,8 +69,12 @@ mod tests {
 
     /// What `search` tried, and its answer, if the places of `answers` say so and all others have no such file.
     fn tried(name: &CStr, path: &str, answers: &[(&str, Errno)]) -> (Vec<String>, Errno) {
+        tried_from(0, name, path, answers)
+    }
+
+    fn tried_from(absent: usize, name: &CStr, path: &str, answers: &[(&str, Errno)]) -> (Vec<String>, Errno) {
         let mut places = Vec::new();
-        let errno = search(name, path.as_bytes(), |place| {
+        let errno = search(name, path.as_bytes(), absent, |place| {
             let place = place.to_str().unwrap().to_owned();
             let answer = answers.iter().find(|(at, _)| *at == place).map_or(Errno::NOENT, |(_, errno)| *errno);
             places.push(place);
@@ -93,6 +106,22 @@ mod tests {
     fn any_other_error_ends_the_search() {
         let (places, errno) = tried(c"x", "/a:/b", &[("/a/x", Errno::TOOBIG)]);
         assert_eq!((places.len(), errno), (1, Errno::TOOBIG));
+    }
+
+    #[test]
+    fn a_place_that_is_said_to_hold_it_is_tried_first() {
+        let (places, errno) = tried_from(2, c"x", "/a:/b:/c:/d", &[("/c/x", Errno::TOOBIG)]);
+        assert_eq!((places, errno), (vec!["/c/x".into()], Errno::TOOBIG));
+    }
+
+    #[test]
+    fn a_wrong_word_about_places_changes_no_answer() {
+        for absent in [1, 2, 3, usize::MAX] {
+            let (places, errno) = tried_from(absent, c"x", "/a:/b", &[("/a/x", Errno::ACCESS)]);
+            assert_eq!((places.last().unwrap().as_str(), errno), ("/b/x", Errno::ACCESS), "{absent}");
+            assert_eq!(tried_from(absent, c"x", "/a:/b", &[("/a/x", Errno::LOOP)]).1, Errno::LOOP, "{absent}");
+            assert_eq!(tried_from(absent, c"x", "/a:/b", &[]).1, Errno::NOENT, "{absent}");
+        }
     }
 
     #[test]

@@ -37,25 +37,17 @@ const ROOT: &CStr = c"/root-new";
 /// for a layer that is never mounted twice.
 const OVERLAY: &CStr = c"lowerdir=/view/root,upperdir=/private/upper,workdir=/private/work,redirect_dir=on,index=off,metacopy=off,xino=auto";
 
-/// Directories that must be there, with their modes, after which come the parents of what they hold.
-const DIRECTORIES: [(&CStr, u32); 7] = [
-    (c"/proc", 0o555),
-    (c"/sys", 0o555),
-    (c"/dev", 0o755),
-    (c"/run", 0o755),
-    (c"/tmp", 0o1777),
-    (c"/var", 0o755),
-    (c"/var/tmp", 0o1777),
-];
+/// Directories where anyone must be able to write, whatever the view shows there.
+const PUBLIC: [&CStr; 2] = [c"/tmp", c"/var/tmp"];
+const PUBLIC_MODE: u32 = 0o1777;
 
-/// Links that must be there: what they say, then their names.
-const LINKS: [(&CStr, &CStr); 6] = [
+/// Links in `/dev`: what they say, then their names.
+const LINKS: [(&CStr, &CStr); 5] = [
     (c"/proc/self/fd", c"/dev/fd"),
     (c"/proc/self/fd/0", c"/dev/stdin"),
     (c"/proc/self/fd/1", c"/dev/stdout"),
     (c"/proc/self/fd/2", c"/dev/stderr"),
     (c"pts/ptmx", c"/dev/ptmx"),
-    (c"/run", c"/var/run"),
 ];
 
 /// A file system of the kernel's.
@@ -64,6 +56,8 @@ struct System {
     target: &'static CStr,
     flags: MountFlags,
     options: &'static CStr,
+    /// Whether the view has a directory to mount it on. To ask again, by mkdir(2), is a request to the host.
+    shown: bool,
     /// Whether the size of the private layer bounds this one too.
     bounded: bool,
     /// Whether a kernel without it will do.
@@ -73,12 +67,13 @@ struct System {
 const BARE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
 const SYSTEMS: [System; 5] = [
-    System { kind: c"sysfs", target: c"/sys", flags: BARE, options: c"", bounded: false, optional: false },
+    System { kind: c"sysfs", target: c"/sys", flags: BARE, options: c"", shown: true, bounded: false, optional: false },
     System {
         kind: c"tmpfs",
         target: c"/dev",
         flags: MountFlags::NOSUID,
         options: c"mode=755,size=64m",
+        shown: true,
         bounded: false,
         optional: false,
     },
@@ -87,6 +82,7 @@ const SYSTEMS: [System; 5] = [
         target: c"/dev/pts",
         flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
         options: c"newinstance,ptmxmode=666,mode=620,gid=5",
+        shown: false,
         bounded: false,
         optional: false,
     },
@@ -95,10 +91,19 @@ const SYSTEMS: [System; 5] = [
         target: c"/dev/shm",
         flags: MountFlags::NOSUID.union(MountFlags::NODEV),
         options: c"mode=1777",
+        shown: false,
         bounded: true,
         optional: false,
     },
-    System { kind: c"mqueue", target: c"/dev/mqueue", flags: BARE, options: c"", bounded: false, optional: true },
+    System {
+        kind: c"mqueue",
+        target: c"/dev/mqueue",
+        flags: BARE,
+        options: c"",
+        shown: false,
+        bounded: false,
+        optional: true,
+    },
 ];
 
 /// A character device.
@@ -128,7 +133,7 @@ const NODES: [Node; 8] = [
 pub fn assemble(request: &Mount) -> core::result::Result<(), Failure> {
     // The modes below are meant as they stand.
     umask(Mode::empty());
-    mount_view().map_err(at(Step::MountView))?;
+    mount_view(&request.volumes).map_err(at(Step::MountView))?;
     let volumes = volumes::Source::open(VIEW).map_err(at(Step::MountView))?;
     mount_root(request.private_bytes).map_err(at(Step::MountRoot))?;
     enter_root().map_err(at(Step::EnterRoot))?;
@@ -141,9 +146,12 @@ pub fn assemble(request: &Mount) -> core::result::Result<(), Failure> {
     Ok(())
 }
 
-fn mount_view() -> Result<()> {
+/// Read-only if nothing in it can be written to: the kernel then asks for no attributes again just because it has read.
+fn mount_view(volumes: &[wire::Volume]) -> Result<()> {
     directory(VIEW, 0o755)?;
-    mount(wire::VIEW_TAG, VIEW, c"virtiofs", MountFlags::empty(), None)
+    let writable = volumes.iter().any(|volume| !volume.read_only);
+    let flags = if writable { MountFlags::empty() } else { MountFlags::RDONLY };
+    mount(wire::VIEW_TAG, VIEW, c"virtiofs", flags, None)
 }
 
 fn mount_root(private_bytes: u64) -> Result<()> {
@@ -164,8 +172,8 @@ fn enter_root() -> Result<()> {
 }
 
 fn furnish(private_bytes: u64) -> Result<()> {
-    for (path, mode) in DIRECTORIES {
-        directory(path, mode)?;
+    for path in PUBLIC {
+        open_to_all(path)?;
     }
     for system in SYSTEMS {
         match mount_system(&system, private_bytes) {
@@ -180,34 +188,31 @@ fn furnish(private_bytes: u64) -> Result<()> {
         }
     }
     for (content, path) in LINKS {
-        match symlink(content, path) {
-            Err(Errno::EXIST) => {}
-            other => other?,
-        }
+        symlink(content, path)?;
     }
     occupy_standard_streams()
 }
 
 fn mount_system(system: &System, private_bytes: u64) -> Result<()> {
-    match mkdir(system.target, Mode::from_raw_mode(0o755)) {
-        Err(Errno::EXIST) => {}
-        other => other?,
+    if !system.shown {
+        mkdir(system.target, Mode::from_raw_mode(0o755))?;
     }
     let sized = system.bounded.then(|| bounded(system.options, private_bytes));
     mount(system.kind, system.target, system.kind, system.flags, sized.as_deref().unwrap_or(system.options))
 }
 
-/// A directory with this mode. Only the sticky ones are changed if they exist: anyone must be able to write there,
-/// whatever the view shows, while the modes of the others are the host's to decide. One that is right already is left
-/// alone, since a change begins with a copy.
+/// A directory of the initramfs, where one that is there already will do.
 fn directory(path: &CStr, mode: u32) -> Result<()> {
     match mkdir(path, Mode::from_raw_mode(mode)) {
-        Err(Errno::EXIST) if mode & 0o1000 != 0 && stat(path)?.st_mode & 0o7777 != mode => {
-            chmod(path, Mode::from_raw_mode(mode))
-        }
         Err(Errno::EXIST) => Ok(()),
         other => other,
     }
+}
+
+/// Lets anyone write to a directory of the view. One that is right already, as the view's own are, is left alone, since
+/// a change begins with a copy.
+fn open_to_all(path: &CStr) -> Result<()> {
+    if stat(path)?.st_mode & 0o7777 == PUBLIC_MODE { Ok(()) } else { chmod(path, Mode::from_raw_mode(PUBLIC_MODE)) }
 }
 
 /// `options`, with a size.
@@ -248,11 +253,11 @@ mod tests {
 
     #[test]
     fn parents_come_before_what_they_hold() {
-        let mut known: Vec<&str> = vec!["/"];
-        let paths = DIRECTORIES.iter().map(|(path, _)| *path).chain(SYSTEMS.iter().map(|system| system.target));
-        for path in paths.map(|path| path.to_str().unwrap()) {
+        let mut known: Vec<&str> = vec![];
+        for system in SYSTEMS {
+            let path = system.target.to_str().unwrap();
             let parent = path.rsplit_once('/').unwrap().0;
-            assert!(parent.is_empty() || known.contains(&parent), "{path}");
+            assert!(if system.shown { parent.is_empty() } else { known.contains(&parent) }, "{path}");
             known.push(path);
         }
     }

@@ -163,7 +163,8 @@ fn take_post(report: &OwnedFd, pidfd: &OwnedFd) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Reaps until nothing is left.
+/// Reaps until nothing is left, then waits for the end of the machine. To exit would be to take the namespace's mounts
+/// down one by one, while init has the ending to tell.
 fn reap(command: Pid) -> ! {
     loop {
         match wait(WaitOptions::empty()) {
@@ -171,7 +172,7 @@ fn reap(command: Pid) -> ! {
                 say(sys::standard_input(), Report::Ended(ending(status.as_raw())))
             }
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => sys::exit(0),
+            Err(_) => _ = sys::poll(&mut [], None),
         }
     }
 }

@@ -47,7 +47,7 @@ pub fn run(control: &mut Control, group: Group, exec: Exec) -> Result<(), Error>
                 progress: Progress::default(),
                 drain: Drain::default(),
                 told: false,
-                command: None,
+                running: false,
             }
             .watch(control)
             .map(|never| match never {})
@@ -105,8 +105,8 @@ struct Run {
     drain: Drain,
     /// Whether the host knows that all output is on its way.
     told: bool,
-    /// The command's process, while it may be sent signals.
-    command: Option<OwnedFd>,
+    /// Whether the command may be sent signals.
+    running: bool,
 }
 
 impl Run {
@@ -160,7 +160,7 @@ impl Run {
     fn announce(&mut self, control: &mut Control, news: News) -> Result<(), Error> {
         match news {
             News::Started => {
-                self.command = self.namespace.command();
+                self.running = true;
                 control.send(FromGuest::Started)
             }
             News::NotStarted(step, errno) => {
@@ -168,7 +168,7 @@ impl Run {
                 control.send(FromGuest::NotStarted { step, errno })
             }
             News::Ended(end) => {
-                self.command = None;
+                self.running = false;
                 self.drain.begin(sys::monotonic_ms());
                 let (usage, oom_kills) = (self.group.usage(), self.group.oom_kills());
                 control.send(FromGuest::Ended(Ended { end, usage, oom_kills }))
@@ -181,9 +181,11 @@ impl Run {
             match message {
                 ToGuest::Ping => control.send(FromGuest::Pong)?,
                 ToGuest::Signal(signal) => {
-                    if let Some(command) = &self.command {
+                    if self.running
+                        && let Some(command) = self.namespace.command()
+                    {
                         // Fails if the command has just ended, or if there is no such signal: nothing to do for either.
-                        _ = sys::send_signal(command, signal);
+                        _ = sys::send_signal(&command, signal);
                     }
                 }
                 ToGuest::Mount(_) | ToGuest::Exec(_) => control.fail(Failure::PROTOCOL)?,

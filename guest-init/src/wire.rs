@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
 /// Version of this protocol. Both ends must be of the same: they are built together.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Length of a frame's header in bytes.
 pub const HEADER_LEN: usize = 8;
@@ -135,6 +135,9 @@ pub struct Exec {
     /// Arguments, then environment entries (`K=V`), each ended by a NUL byte. One run of bytes, so that a hundred
     /// thousand arguments cost the guest one allocation.
     pub strings: ByteBuf,
+    /// How many places of `PATH`, from the first, do not hold the program as far as the host can see. To look there
+    /// first costs a request to the host for each directory on the way.
+    pub absent: u32,
     /// Absolute working directory.
     pub cwd: ByteBuf,
     /// User id.

@@ -11,14 +11,41 @@ pub(crate) const MAGIC: &[u8; 6] = b"070701";
 
 /// One thing in an archive. Names are relative to the root, without a slash in front.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Entry<'a> {
-    Directory { name: &'a str, mode: u32 },
-    CharacterDevice { name: &'a str, mode: u32, major: u32, minor: u32 },
-    File { name: &'a str, mode: u32, bytes: &'a [u8] },
+pub enum Entry<'a> {
+    /// A directory.
+    Directory {
+        /// Its path.
+        name: &'a str,
+        /// Permissions.
+        mode: u32,
+    },
+    /// A device node.
+    CharacterDevice {
+        /// Its path.
+        name: &'a str,
+        /// Permissions.
+        mode: u32,
+        /// What kind of device.
+        major: u32,
+        /// Which one.
+        minor: u32,
+    },
+    /// A file.
+    File {
+        /// Its path.
+        name: &'a str,
+        /// Permissions.
+        mode: u32,
+        /// What is in it.
+        bytes: &'a [u8],
+    },
 }
 
 /// Packs entries in the order given: owned by root, made in 1970, numbered from one.
-pub(crate) fn pack(entries: &[Entry<'_>]) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// If a file is too large for the format.
+pub fn pack(entries: &[Entry<'_>]) -> io::Result<Vec<u8>> {
     let mut archive = Vec::new();
     for (number, entry) in (1..).zip(entries) {
         let (builder, bytes) = describe(entry);

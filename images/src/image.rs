@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One stored image, and the check every use of it begins with. Finding one is [`crate::Store`]'s work.
 
-use crate::{Kind, Manifest, cpio, digest, elf};
+mod stamp;
+
+use crate::{Kind, Manifest, Origin, cpio, digest, elf};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use stamp::Stamp;
 
 /// Why an image cannot be used. Each of these is mended by building it again.
 #[derive(Debug, thiserror::Error)]
@@ -96,29 +101,39 @@ impl Image {
         self.manifest.kind()
     }
 
+    /// Whether this is a kernel that clears each page before it reads a file into it, which one of our edits sees to.
+    pub const fn clears_file_pages(&self) -> bool {
+        matches!(self.manifest.origin, Origin::Kernel { edited: true, .. })
+    }
+
     /// Opens it for reading from its first byte, after having checked all of it.
     ///
     /// What was checked is what the returned file reads, even if the path is replaced meanwhile.
     pub fn open(&self) -> Result<File, Error> {
         let (file, check) = self.begin()?;
-        check.finish()?;
+        check.map_or(Ok(()), Check::finish)?;
         Ok(file)
     }
 
     /// Like [`Image::open`], but for the long part of the check, which can so be done elsewhere at the same time. Until
-    /// it has passed, nothing that came of reading the file may be relied upon.
-    pub fn begin(&self) -> Result<(File, Check), Error> {
+    /// it has passed, nothing that came of reading the file may be relied upon. There is none for a file that has not
+    /// changed since it passed.
+    pub fn begin(&self) -> Result<(File, Option<Check>), Error> {
         let mut file = File::open(&self.path).map_err(|source| Error::Open { path: self.path.clone(), source })?;
         let unread = |source| Error::Read { path: self.path.clone(), source };
-        let found = file.metadata().map_err(unread)?.len();
+        let stamp = Stamp::of(self, &file).map_err(unread)?;
+        let found = stamp.size();
         if found != self.manifest.size {
             let (path, remedy) = (self.path.clone(), self.kind().remedy());
             return Err(Error::Size { path, expected: self.manifest.size, found, remedy });
         }
+        if stamp.is_noted(self) {
+            return Ok((file, None));
+        }
         self.check_shape(&mut file)?;
         file.rewind().map_err(unread)?;
         let contents = Contents { file: file.try_clone().map_err(unread)?, at: 0 };
-        Ok((file, Check { image: self.clone(), contents }))
+        Ok((file, Some(Check { image: self.clone(), stamp, contents })))
     }
 
     /// The checks that can say more than "damaged".
@@ -141,16 +156,27 @@ impl Image {
 #[must_use = "an image is good only when its check has passed"]
 pub struct Check {
     image: Image,
+    /// The file as it was before it was read.
+    stamp: Stamp,
     contents: Contents,
 }
 
 impl Check {
     /// Reads all of the image.
     pub fn finish(self) -> Result<(), Error> {
-        let Image { path, manifest } = self.image;
-        match digest::of_reader(self.contents) {
-            Ok(digest) if digest == manifest.sha256 => Ok(()),
-            Ok(_) => Err(Error::Digest { path, remedy: manifest.kind().remedy() }),
+        self.finish_at(SystemTime::now())
+    }
+
+    fn finish_at(mut self, now: SystemTime) -> Result<(), Error> {
+        let path = self.image.path.clone();
+        match digest::of_reader(&mut self.contents) {
+            Ok(digest) if digest == self.image.manifest.sha256 => {
+                if Stamp::of(&self.image, &self.contents.file).is_ok_and(|stamp| stamp == self.stamp) {
+                    self.stamp.note(&self.image, now);
+                }
+                Ok(())
+            }
+            Ok(_) => Err(Error::Digest { path, remedy: self.image.kind().remedy() }),
             Err(source) => Err(Error::Read { path, source }),
         }
     }

@@ -112,6 +112,7 @@ pub struct Options {
 struct Recipe {
     flavour: Flavour,
     source: String,
+    edited: bool,
     compiler: String,
 }
 
@@ -125,7 +126,8 @@ impl Recipe {
 
     fn origin(self, version: String) -> Origin {
         let config_sha256 = config::digest(self.flavour);
-        Origin::Kernel { flavour: self.flavour, version, source: self.source, config_sha256, compiler: self.compiler }
+        let Self { flavour, source, edited, compiler } = self;
+        Origin::Kernel { flavour, version, source, config_sha256, compiler, edited }
     }
 }
 
@@ -134,7 +136,8 @@ pub fn build(store: &Store, options: &Options, progress: &mut dyn FnMut(Event)) 
     let flavour = options.flavour;
     let source = Source::find(options.source.as_deref())?;
     make::check_tools()?;
-    let recipe = Recipe { flavour, source: source.identity()?, compiler: make::compiler()? };
+    let edited = source.is_ours();
+    let recipe = Recipe { flavour, source: source.identity()?, edited, compiler: make::compiler()? };
     let key = recipe.key();
     let kind = Kind::Kernel(flavour);
     let lock = store.lock(kind, || progress(Event::Waiting))?;

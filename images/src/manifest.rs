@@ -117,6 +117,9 @@ pub enum Origin {
         config_sha256: String,
         /// First line of the compiler's `--version`.
         compiler: String,
+        /// Whether it was built with our edits to the source.
+        #[serde(default)]
+        edited: bool,
     },
     /// An initramfs.
     Initramfs {
@@ -166,6 +169,7 @@ mod tests {
                 source: "linux-source-6.12.tar.xz".to_owned(),
                 config_sha256: "cd".repeat(32),
                 compiler: "gcc (Debian 12.2.0-14) 12.2.0".to_owned(),
+                edited: true,
             },
         }
     }

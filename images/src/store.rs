@@ -22,10 +22,12 @@ use crate::{Flavour, Image, Kind, Manifest, Origin, kernel};
 use etcetera::BaseStrategy as _;
 use guest_init::wire;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 const MANIFEST: &str = "manifest.json";
+/// Of the store's directory in the cache.
+const NAME: &str = "sandbox";
 
 /// Why an image was not found, or not stored.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +125,7 @@ impl Store {
     /// The user's: `$XDG_CACHE_HOME/sandbox`, else `~/.cache/sandbox`.
     pub fn of_user() -> Result<Self, Error> {
         let directories = etcetera::base_strategy::Xdg::new().map_err(Error::NoCache)?;
-        Ok(Self::at(directories.cache_dir().join("sandbox")))
+        Ok(Self::at(directories.cache_dir().join(NAME)))
     }
 
     /// The one in a given directory, which need not exist yet.
@@ -131,8 +133,19 @@ impl Store {
         Self { root: root.into() }
     }
 
-    pub(crate) fn images(&self) -> PathBuf {
+    /// The store's own directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory that holds all a run reads.
+    pub fn images(&self) -> PathBuf {
         self.root.join("images")
+    }
+
+    /// The directory of caches that the store's own is one of.
+    pub fn cache(&self) -> &Path {
+        self.root.parent().unwrap_or(&self.root)
     }
 
     pub(crate) fn builds(&self) -> PathBuf {
@@ -168,8 +181,8 @@ impl Store {
     /// The name of the current entry.
     fn pointer(&self, kind: Kind) -> Result<Option<String>, Error> {
         let path = self.images().join(kind.pointer());
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        let text = match read_small(&path) {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("read", &path)(error)),
         };
@@ -181,7 +194,7 @@ impl Store {
     pub(crate) fn entry(&self, name: &str) -> Result<Image, Error> {
         let directory = self.images().join(name);
         let path = directory.join(MANIFEST);
-        let text = fs::read(&path).map_err(failed("read", &path))?;
+        let text = read_small(&path).map_err(failed("read", &path))?;
         let manifest: Manifest =
             serde_json::from_slice(&text).map_err(|source| Error::Manifest { path: path.clone(), source })?;
         Ok(Image::new(directory.join(manifest.kind().file_name()), manifest))
@@ -196,6 +209,20 @@ impl Store {
         let names = names_in(&self.images())?.into_iter().filter(|name| is_entry(name));
         Ok(names.map(|name| Entry { image: self.entry(&name), current: current.contains(&name), name }).collect())
     }
+}
+
+/// Everything in a small file, by one call: neither its size is asked for nor its end. A run reads six of them.
+pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 4096];
+    let mut file = fs::File::open(path)?;
+    let count = file.read(&mut bytes)?;
+    // Only at its end gives a regular file less than was asked for.
+    if count == bytes.len() {
+        file.read_to_end(&mut bytes)?;
+    } else {
+        bytes.truncate(count);
+    }
+    Ok(bytes)
 }
 
 /// Names in a directory, sorted; none if it is not there. Names that are not text are nobody's of ours.

@@ -46,6 +46,12 @@ pub enum Verb {
     /// Serve a view of the host's files over an inherited connection
     #[command(hide = true)]
     FsWorker,
+    /// Run a virtual machine from inherited descriptors
+    #[command(hide = true)]
+    Vmm,
+    /// Try KVM with a guest of a few instructions and print what was found
+    #[command(hide = true)]
+    KvmTrial,
 }
 
 /// Says something of our own, on standard error. Nothing is left to tell about one that cannot be written.

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The devices of a machine. The only place that names concrete ones; both engines take the list as it is.
 
-use std::os::unix::net::UnixStream;
-
 use guest_init::wire::VIEW_TAG;
 
-use crate::engine::{Attachment, Remote};
+use crate::engine::{Attachment, Remote, Sockets};
 use crate::virtio::{Id, rng::Rng, vsock::Vsock};
 
 /// Every machine has the same devices in the same order; what differs between runs is behind them.
-pub(crate) fn list(ports: Vec<(u32, UnixStream)>, files: UnixStream) -> Vec<Attachment> {
+pub(crate) fn list(sockets: Sockets) -> Vec<Attachment> {
+    let Sockets { ports, files } = sockets;
     vec![
         Attachment::Local(Box::new(Vsock::new(ports))),
         Attachment::Remote(Remote { id: Id::Fs, tag: Some(VIEW_TAG), socket: files }),

@@ -7,8 +7,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use images::{Image, Store, StoreError};
 
-use crate::engine::{self, Engine, Finding};
-use crate::spec::{Choice, MEMORY_DEFAULT};
+use crate::engine::{self, Finding};
+use crate::spec::MEMORY_DEFAULT;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Item {
 /// Carries out `sandbox doctor`: success if a run would work.
 #[must_use]
 pub fn run() -> ExitCode {
-    let items = [kvm(), qemu(), kernel(), initramfs(), user_namespaces(), memory()];
+    let items = [kvm(), qemu(), kernel(), initramfs(), nested_kernel(), user_namespaces(), memory()];
     let mut text = String::new();
     for item in &items {
         let mark = match item.grade {
@@ -64,31 +64,29 @@ pub fn run() -> ExitCode {
 }
 
 fn kvm() -> Item {
-    let finding = engine::survey();
-    let remedy = match finding {
-        Finding::Missing => "no hardware virtualization here; commands run emulated",
-        Finding::Permission => "join the group that owns /dev/kvm (usually kvm) and log in again",
-        Finding::Broken(_) | Finding::Opens => "this version has no kvm engine yet; commands run emulated",
-    };
-    Item::with(Grade::Note, "kvm", finding.to_string(), remedy)
+    match engine::survey() {
+        finding @ Finding::Usable => Item::good("kvm", finding.to_string()),
+        finding => Item::with(Grade::Note, "kvm", finding.to_string(), finding.remedy()),
+    }
 }
 
 fn qemu() -> Item {
-    match engine::probe(Choice::Qemu, false) {
-        Ok(Engine::Qemu(program)) => {
-            let output = Command::new(&program).arg("--version").stdin(Stdio::null()).output();
-            match output {
-                Ok(output) if output.status.success() => {
-                    let text = String::from_utf8_lossy(&output.stdout);
-                    Item::good("qemu", format!("{} ({})", program.display(), text.lines().next().unwrap_or("?")))
-                }
-                Ok(output) => {
-                    Item::with(Grade::Bad, "qemu", format!("{}: {}", program.display(), output.status), "reinstall it")
-                }
-                Err(error) => Item::with(Grade::Bad, "qemu", format!("{}: {error}", program.display()), "reinstall it"),
-            }
+    let program = match engine::find_qemu() {
+        Ok(program) => program,
+        // Nobody needs it where KVM serves.
+        Err(error) => {
+            let grade = if engine::kvm() == Finding::Usable { Grade::Note } else { Grade::Bad };
+            return Item::with(grade, "qemu", "not found", error.to_string());
         }
-        Err(error) => Item::with(Grade::Bad, "qemu", "not found", error.to_string()),
+    };
+    let bad = |how: String| Item::with(Grade::Bad, "qemu", format!("{}: {how}", program.display()), "reinstall it");
+    match Command::new(&program).arg("--version").stdin(Stdio::null()).output() {
+        Ok(output) if output.status.success() => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            Item::good("qemu", format!("{} ({})", program.display(), text.lines().next().unwrap_or("?")))
+        }
+        Ok(output) => bad(output.status.to_string()),
+        Err(error) => bad(error.to_string()),
     }
 }
 
@@ -99,6 +97,14 @@ fn kernel() -> Item {
 
 fn initramfs() -> Item {
     image("guest initramfs", Store::initramfs, "build it: make build, or images build initramfs")
+}
+
+/// Only `--nested` needs it.
+fn nested_kernel() -> Item {
+    let flavour = images::Flavour::Nested;
+    let remedy = "for --nested, build it: make build, or images build kernel --flavour nested";
+    let item = image("nested kernel", |store| store.kernel(flavour), remedy);
+    Item { grade: if item.grade == Grade::Bad { Grade::Note } else { item.grade }, ..item }
 }
 
 fn image(what: &'static str, find: impl FnOnce(&Store) -> Result<Image, StoreError>, remedy: &str) -> Item {

@@ -5,7 +5,9 @@
 //! engine would add a variant here and a file below.
 
 mod console;
+pub(crate) mod kvm;
 mod probe;
+mod process;
 mod qemu;
 
 use std::fs::File;
@@ -17,11 +19,14 @@ use crate::sys::tsc::Moment;
 use crate::virtio::{Device, Id};
 
 pub use console::Console;
-pub use probe::{Error as ProbeError, Finding, probe, survey};
+pub use probe::apart::{SUBCOMMAND as TRIAL, answer as try_kvm};
+pub use probe::{Error as ProbeError, Finding, distrust_kvm, kvm, probe, qemu as find_qemu, survey};
 
 /// What can run a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Engine {
+    /// Our own monitor on KVM.
+    Kvm,
     /// Emulation in a QEMU process, given by its path; our devices serve it over vhost-user.
     Qemu(std::path::PathBuf),
 }
@@ -29,6 +34,8 @@ pub enum Engine {
 /// What keeps the guest in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
+    /// The processor's virtualization, driven by KVM.
+    Hardware,
     /// Software emulation, which its makers do not call a security boundary.
     Emulated,
 }
@@ -38,6 +45,7 @@ impl Isolation {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Hardware => "hardware",
             Self::Emulated => "emulated",
         }
     }
@@ -52,14 +60,29 @@ pub struct Parts {
     pub initramfs: File,
     /// Kernel command line, the same for every run; engines add what follows from the machine they make.
     pub command_line: &'static str,
+    /// Whether that kernel clears each page before it reads a file into it.
+    pub clears_file_pages: bool,
     /// A moment of the past, to measure the processor's counter from.
     pub(crate) begun: Moment,
     /// Memory in bytes.
     pub memory: u64,
     /// Virtual CPUs.
     pub cpus: u32,
-    /// Devices in the order of their addresses.
-    pub devices: Vec<Attachment>,
+    /// Whether the CPUs can virtualize in turn; the kernel must be of the flavour that uses it.
+    pub nested: bool,
+    /// What the devices are connected to.
+    pub sockets: Sockets,
+    /// Makes the devices, in the order of their addresses, wherever the machine runs.
+    pub devices: fn(Sockets) -> Vec<Attachment>,
+}
+
+/// The machine's ends of what its devices are connected to.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Host ports that the guest may dial, each with its stream.
+    pub ports: Vec<(u32, UnixStream)>,
+    /// The file server's vhost-user connection.
+    pub files: UnixStream,
 }
 
 /// A device, wherever it runs.
@@ -93,6 +116,9 @@ impl std::fmt::Debug for Attachment {
 /// Why a machine could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The KVM engine's reason.
+    #[error(transparent)]
+    Kvm(#[from] kvm::Error),
     /// The QEMU engine's reason.
     #[error(transparent)]
     Qemu(#[from] qemu::Error),
@@ -100,8 +126,11 @@ pub enum Error {
 
 /// A running machine. Dropping it ends it.
 #[derive(Debug)]
-pub struct Machine {
-    qemu: qemu::Process,
+pub enum Machine {
+    /// In a process of ours.
+    Kvm(kvm::Vmm),
+    /// In a QEMU process.
+    Qemu(qemu::Qemu),
 }
 
 impl Engine {
@@ -109,6 +138,7 @@ impl Engine {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Kvm => "kvm",
             Self::Qemu(_) => "qemu",
         }
     }
@@ -117,6 +147,7 @@ impl Engine {
     #[must_use]
     pub fn isolation(&self) -> Isolation {
         match self {
+            Self::Kvm => Isolation::Hardware,
             Self::Qemu(_) => Isolation::Emulated,
         }
     }
@@ -127,25 +158,40 @@ impl Engine {
     /// What could not be made or started.
     pub fn start(&self, parts: Parts) -> Result<Machine, Error> {
         match self {
-            Self::Qemu(program) => Ok(Machine { qemu: qemu::start(program, parts)? }),
+            Self::Kvm => Ok(Machine::Kvm(kvm::start(parts)?)),
+            Self::Qemu(program) => Ok(Machine::Qemu(qemu::start(program, parts)?)),
         }
     }
 }
 
 impl Machine {
+    fn process(&self) -> &process::Process {
+        match self {
+            Self::Kvm(vmm) => &vmm.process,
+            Self::Qemu(qemu) => &qemu.process,
+        }
+    }
+
+    fn process_mut(&mut self) -> &mut process::Process {
+        match self {
+            Self::Kvm(vmm) => &mut vmm.process,
+            Self::Qemu(qemu) => &mut qemu.process,
+        }
+    }
+
     /// Becomes readable when the machine has ended.
     pub fn end_fd(&self) -> BorrowedFd<'_> {
-        self.qemu.end_fd()
+        self.process().end_fd()
     }
 
     /// What the guest's kernel has printed.
     pub fn console(&self) -> &Console {
-        self.qemu.console()
+        self.process().console()
     }
 
     /// Takes what the guest's kernel has printed since.
     pub fn read_console(&mut self) {
-        self.qemu.read_console();
+        self.process_mut().read_console();
     }
 
     /// Ends the machine if it still runs; how its process ended, if that was not our doing.
@@ -153,7 +199,7 @@ impl Machine {
     /// # Errors
     /// Those of waiting for a process.
     pub fn end(&mut self) -> io::Result<Ending> {
-        self.qemu.end()
+        self.process_mut().end()
     }
 }
 
@@ -162,8 +208,8 @@ impl Machine {
 pub enum Ending {
     /// We ended it.
     Ours,
-    /// The guest reset or powered the machine off.
-    Guest,
+    /// The guest reset the machine or made it stop; how.
+    Guest(String),
     /// It failed; how.
     Crash(String),
 }

@@ -8,12 +8,14 @@
 
 pub mod caller;
 pub mod cli;
+mod confine;
 mod devices;
 pub mod doctor;
 pub mod engine;
 pub mod fs;
 pub mod memory;
 pub mod outcome;
+mod packets;
 mod relay;
 pub mod report;
 pub mod run;
@@ -23,6 +25,7 @@ mod stages;
 mod sys;
 pub mod view;
 pub mod virtio;
+pub mod vmm;
 
 pub use outcome::Cause;
 pub use run::{Outcome, Streams, run};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use sandbox::cli::{self, Cli, Verb};
-use sandbox::{doctor, fs};
+use sandbox::{doctor, engine, fs, vmm};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -17,5 +17,7 @@ fn main() -> ExitCode {
         Verb::Doctor => doctor::run(),
         Verb::Man { directory } => cli::man(&directory),
         Verb::FsWorker => fs::serve(),
+        Verb::Vmm => vmm::serve(),
+        Verb::KvmTrial => engine::try_kvm(),
     }
 }

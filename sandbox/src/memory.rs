@@ -10,8 +10,12 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use vm_memory::mmap::FromRangesError;
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryAtomic, GuestMemoryMmap};
+use std::slice;
+use vm_memory::mmap::MmapRegionError;
+use vm_memory::{
+    FileOffset, GuestAddress, GuestMemoryAtomic, GuestMemoryMmap, GuestRegionCollectionError, GuestRegionMmap,
+    MmapRegion,
+};
 
 /// Guest memory as a device sees it: loaded once per event, replaced as a whole.
 pub type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
@@ -33,24 +37,83 @@ pub enum Error {
     /// More than this machine's address space.
     #[error("guest memory of {0} bytes does not fit in the address space")]
     Size(u64),
+    /// The file is too short.
+    #[error("a file of {size} bytes is too short for guest memory of {needed}")]
+    Short {
+        /// Of the file.
+        size: u64,
+        /// Of all parts.
+        needed: u64,
+    },
     /// The file could not be mapped.
     #[error("cannot map guest memory")]
-    Map(#[source] FromRangesError),
+    Map(#[source] MmapRegionError),
+    /// A part would lie beyond all addresses.
+    #[error("guest memory does not fit in the guest's address space")]
+    Place(Range<u64>),
+    /// The parts overlap or are not in order.
+    #[error("cannot put together the parts of guest memory")]
+    Parts(#[source] GuestRegionCollectionError),
 }
+
+/// What x86 calls huge.
+const HUGE: usize = 2 << 20;
 
 /// Makes guest memory of `bytes` bytes at guest address 0: the file to share, and our mapping of it.
 ///
 /// # Errors
 /// If the kernel refuses the file or its mapping.
 pub fn create(bytes: u64) -> Result<(File, Memory), Error> {
-    let file = sealed_file(bytes)?;
-    let Ok(length) = usize::try_from(bytes) else {
-        return Err(Error::Size(bytes));
-    };
-    let shared = file.try_clone().map_err(|source| Error::File { bytes, step: "duplicate", source })?;
-    let range = (GuestAddress(0), length, Some(FileOffset::new(shared, 0)));
-    let map = GuestMemoryMmap::from_ranges_with_files([range]).map_err(Error::Map)?;
-    Ok((file, Memory::new(map)))
+    let file = file(bytes)?;
+    let memory = map(&file, slice::from_ref(&(0..bytes)))?;
+    Ok((file, memory))
+}
+
+/// Maps guest memory: the parts of a machine's address space that have it, in the order in which the file has them.
+///
+/// # Errors
+/// If the kernel refuses the mapping, or the file is too short for it.
+pub fn map(file: &File, parts: &[Range<u64>]) -> Result<Memory, Error> {
+    let size = file.metadata().map_err(|source| Error::File { bytes: 0, step: "measure", source })?.len();
+    let (mut regions, mut offset) = (Vec::new(), 0);
+    for part in parts {
+        let bytes = part.end - part.start;
+        let shared = file.try_clone().map_err(|source| Error::File { bytes, step: "duplicate", source })?;
+        let Ok(length) = usize::try_from(bytes) else {
+            return Err(Error::Size(bytes));
+        };
+        let region = aligned(&FileOffset::new(shared, offset), length).map_err(Error::Map)?;
+        let region = GuestRegionMmap::new(region, GuestAddress(part.start));
+        regions.push(region.ok_or_else(|| Error::Place(part.clone()))?);
+        offset += bytes;
+    }
+    // An access beyond the file's end would be a fault of ours.
+    if offset > size {
+        return Err(Error::Short { size, needed: offset });
+    }
+    Ok(Memory::new(GuestMemoryMmap::from_regions(regions).map_err(Error::Parts)?))
+}
+
+/// Maps a part of the file at a multiple of a huge page, so that its huge pages can be mapped as such, here and in the
+/// guest. The kernel puts a mapping below the last one, so a filler in between moves it; wherever a kernel does
+/// otherwise, it is only slower.
+fn aligned(file: &FileOffset, length: usize) -> Result<MmapRegion, MmapRegionError> {
+    let region = MmapRegion::from_file(file.clone(), length)?;
+    let over = region.as_ptr().addr() % HUGE;
+    if over == 0 || length < HUGE {
+        return Ok(region);
+    }
+    drop(region);
+    // Of more than a huge page, so that it goes into no small gap elsewhere.
+    let _filler = MmapRegion::<()>::new(HUGE + over)?;
+    MmapRegion::from_file(file.clone(), length)
+}
+
+/// Where Linux writes nearly everywhere at the top of memory while it boots: it takes its page structures from there,
+/// one sixty-fourth of memory, and after those its first pages.
+pub fn top(bytes: u64) -> Range<u64> {
+    const FIRST_PAGES: u64 = 4 << 20;
+    bytes.saturating_sub(bytes / 64 + FIRST_PAGES)..bytes
 }
 
 /// Gives parts of guest memory huge pages, all at once. Without, each small page costs whoever touches it first a fault.
@@ -63,7 +126,10 @@ pub fn collapse(file: &File, parts: &[Range<u64>]) {
 }
 
 /// A memfd of `bytes` bytes whose size nobody can change any more.
-fn sealed_file(bytes: u64) -> Result<File, Error> {
+///
+/// # Errors
+/// If the kernel refuses the file.
+pub fn file(bytes: u64) -> Result<File, Error> {
     let failed = |step| move |errno: Errno| Error::File { bytes, step, source: errno.into() };
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Kernels before 6.3 do not know NOEXEC_SEAL and say EINVAL.
@@ -90,6 +156,19 @@ mod tests {
         let mut seen = [0; 5];
         file.read_exact_at(&mut seen, 0x8000).expect("read");
         assert_eq!(&seen, b"guest");
+    }
+
+    #[test]
+    fn parts_follow_each_other_in_the_file() {
+        use std::os::unix::fs::FileExt;
+        let (file, _) = create(0x3000).expect("memory");
+        let memory = map(&file, &[0..0x1000, 0x10_0000..0x10_2000]).expect("mapping");
+        memory.memory().write_slice(b"above", GuestAddress(0x10_1000)).expect("write");
+        assert!(memory.memory().write_slice(b"gap", GuestAddress(0x1000)).is_err());
+        let mut seen = [0; 5];
+        file.read_exact_at(&mut seen, 0x2000).expect("read");
+        assert_eq!(&seen, b"above");
+        assert!(map(&file, &[0..0x1000, 0x2000..0x5000]).is_err(), "more than there is");
     }
 
     #[test]

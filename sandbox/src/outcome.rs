@@ -23,8 +23,8 @@ pub enum Cause {
     NotFound(String),
     /// The guest's kernel panicked.
     GuestPanic,
-    /// The guest rebooted or powered itself off.
-    GuestReset,
+    /// The guest rebooted or powered itself off; how.
+    GuestReset(String),
     /// The guest stopped answering, or its answers make no sense; how.
     LostContact(String),
     /// The process that runs the machine ended on its own; how.
@@ -62,7 +62,7 @@ impl Cause {
             Self::NotExecutable(_) => "not_executable",
             Self::NotFound(_) => "not_found",
             Self::GuestPanic => "guest_panic",
-            Self::GuestReset => "guest_reset",
+            Self::GuestReset(_) => "guest_reset",
             Self::LostContact(_) => "lost_contact",
             Self::VmmCrash(_) => "vmm_crash",
             Self::BootTimeout => "boot_timeout",
@@ -84,7 +84,7 @@ impl Cause {
             Self::NotExecutable(_) => 126,
             Self::NotFound(_) => 127,
             Self::GuestPanic
-            | Self::GuestReset
+            | Self::GuestReset(_)
             | Self::LostContact(_)
             | Self::VmmCrash(_)
             | Self::BootTimeout
@@ -112,7 +112,7 @@ impl Cause {
         matches!(
             self,
             Self::GuestPanic
-                | Self::GuestReset
+                | Self::GuestReset(_)
                 | Self::LostContact(_)
                 | Self::VmmCrash(_)
                 | Self::BootTimeout
@@ -139,7 +139,7 @@ impl fmt::Display for Cause {
             Self::Oom(Victim::Init) => write!(f, "the guest ran out of memory as a whole; give it more with -m"),
             Self::NotExecutable(why) | Self::NotFound(why) => write!(f, "{why}"),
             Self::GuestPanic => write!(f, "the guest's kernel panicked"),
-            Self::GuestReset => write!(f, "the guest rebooted or powered off before the command had ended"),
+            Self::GuestReset(how) => write!(f, "the guest rebooted or powered off before the command had ended: {how}"),
             Self::LostContact(how) => write!(f, "lost contact with the guest: {how}"),
             Self::VmmCrash(how) => write!(f, "the virtual machine's process ended: {how}"),
             Self::BootTimeout => write!(f, "the guest did not come up in time"),
@@ -165,7 +165,7 @@ mod tests {
             (Cause::NotExecutable(text()), 126),
             (Cause::NotFound(text()), 127),
             (Cause::GuestPanic, 125),
-            (Cause::GuestReset, 125),
+            (Cause::GuestReset(text()), 125),
             (Cause::LostContact(text()), 125),
             (Cause::VmmCrash(text()), 125),
             (Cause::BootTimeout, 125),

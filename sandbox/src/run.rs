@@ -6,6 +6,8 @@
 
 mod exec;
 mod images_check;
+mod limits;
+mod lookup;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -143,7 +145,9 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     let engine = engine::probe(spec.engine, spec.require_kvm)?;
     outcome.engine = Some(engine.clone());
     let store = images::Store::of_user()?;
-    let (kernel, kernel_check) = store.kernel(images::Flavour::Base)?.begin()?;
+    let flavour = if spec.nested.is_some() { images::Flavour::Nested } else { images::Flavour::Base };
+    let image = store.kernel(flavour)?;
+    let (kernel, kernel_check) = image.begin()?;
     let (initramfs, initramfs_check) = store.initramfs()?.begin()?;
     let mut images = ImagesCheck::begin([kernel_check, initramfs_check])?;
     let view = View::of(&request(spec))?;
@@ -158,10 +162,13 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
         kernel,
         initramfs,
         command_line: images::COMMAND_LINE,
+        clears_file_pages: image.clears_file_pages(),
         begun,
         memory: spec.memory,
         cpus: spec.cpus,
-        devices: devices::list(ports, socket),
+        nested: spec.nested.is_some(),
+        sockets: engine::Sockets { ports, files: socket },
+        devices: devices::list,
     };
     let mut machine = engine.start(parts)?;
     // The machine starts meanwhile; it needs the files only once its kernel runs.
@@ -292,19 +299,15 @@ pub fn request(spec: &Spec) -> view::Request {
     let sight = &spec.sight;
     view::Request {
         cwd: sight.current.clone(),
-        volumes: sight
-            .volumes
-            .iter()
-            .map(|volume| view::Volume {
-                source: volume.source.clone(),
-                target: volume.target.clone(),
-                read_only: volume.read_only,
-            })
-            .collect(),
+        volumes: sight.volumes.clone(),
         path: environment.get(OsStr::new("PATH")).cloned(),
         home: sight.home.clone(),
         home_tools: sight.home_tools,
         environment,
+        nested: spec
+            .nested
+            .as_ref()
+            .map(|nested| view::Nested { program: nested.program.clone(), images: nested.images.clone() }),
     }
 }
 
@@ -312,7 +315,7 @@ pub fn request(spec: &Spec) -> view::Request {
 fn mount(spec: &Spec, view: &View) -> wire::Mount {
     let volumes = view.volumes().iter().map(|volume| wire::Volume {
         target: exec::bytes(volume.target.as_os_str()),
-        directory: volume.is_directory(),
+        directory: volume.source.is_dir(),
         read_only: volume.read_only,
     });
     // Half of the memory, as Linux's own tmpfs would take; the other half stays for the command.

@@ -17,6 +17,9 @@ pub const MEMORY_STEP: u64 = 1 << 20;
 /// Most virtual CPUs; the guest kernel is built for no more.
 pub const CPUS_MAX: u32 = 32;
 
+/// The variable that says where caches are (XDG Base Directory Specification).
+const CACHE_HOME: &str = "XDG_CACHE_HOME";
+
 /// One command and everything about the run that the caller decides.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -42,6 +45,8 @@ pub struct Spec {
     pub engine: Choice,
     /// Whether anything but hardware virtualization is refused.
     pub require_kvm: bool,
+    /// What the guest needs to be a host of sandboxes itself, if it is to be one.
+    pub nested: Option<Nested>,
     /// Resource limits and file mode mask the command starts with.
     pub process: Process,
 }
@@ -79,6 +84,17 @@ pub struct Volume {
     pub target: PathBuf,
     /// Whether the guest may not write to it.
     pub read_only: bool,
+}
+
+/// What lets a guest run sandboxes of its own, besides a processor that can: this program and its images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nested {
+    /// This program's executable.
+    pub program: PathBuf,
+    /// The directory that `XDG_CACHE_HOME` stands for.
+    pub cache: PathBuf,
+    /// Where in it the images are.
+    pub images: PathBuf,
 }
 
 /// What a process inherits besides its environment.
@@ -136,6 +152,28 @@ pub enum Error {
 }
 
 impl Spec {
+    /// The environment the command gets: under `--nested` with the way to this program, behind all others, and to its
+    /// images.
+    #[must_use]
+    pub fn guest_environment(&self) -> Vec<(OsString, OsString)> {
+        let mut environment = self.environment.clone();
+        let Some(nested) = &self.nested else { return environment };
+        if !environment.iter().any(|(name, _)| name == CACHE_HOME) {
+            environment.push((CACHE_HOME.into(), nested.cache.clone().into()));
+        }
+        if let Some(place) = nested.program.parent() {
+            match environment.iter_mut().find(|(name, _)| name == "PATH") {
+                Some((_, path)) if std::env::split_paths(path).any(|other| other == place) => {}
+                Some((_, path)) => {
+                    path.push(":");
+                    path.push(place);
+                }
+                None => environment.push(("PATH".into(), place.into())),
+            }
+        }
+        environment
+    }
+
     /// Checks what can be checked without looking at the machine.
     ///
     /// # Errors

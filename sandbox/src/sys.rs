@@ -8,6 +8,8 @@ pub(crate) mod child;
 mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
+pub(crate) mod kick;
+pub(crate) mod kvm;
 pub(crate) mod namespace;
 pub(crate) mod pages;
 pub(crate) mod signals;

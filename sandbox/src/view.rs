@@ -20,6 +20,7 @@ mod current;
 mod explain;
 mod home_tools;
 mod homes;
+mod nested;
 mod system;
 mod volume;
 
@@ -28,6 +29,8 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::spec::Volume;
 
 /// What was asked for.
 #[derive(Debug, Clone, Default)]
@@ -44,24 +47,17 @@ pub struct Request {
     pub home_tools: bool,
     /// The caller's environment; only variables that say where an installation is are looked at.
     pub environment: BTreeMap<OsString, OsString>,
+    /// What a guest that runs sandboxes of its own is shown besides.
+    pub nested: Option<Nested>,
 }
 
-/// One `-v SRC:DST[:ro]`.
+/// What it takes to run this program in the guest. Absolute paths of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    /// File or directory of the host. Canonical in a [`View`].
-    pub source: PathBuf,
-    /// Absolute path in the guest.
-    pub target: PathBuf,
-    /// Whether the guest may only read.
-    pub read_only: bool,
-}
-
-impl Volume {
-    /// Whether the source is a directory (else a regular file).
-    pub fn is_directory(&self) -> bool {
-        self.source.is_dir()
-    }
+pub struct Nested {
+    /// This program's executable.
+    pub program: PathBuf,
+    /// The directory of kernels and initramfs.
+    pub images: PathBuf,
 }
 
 /// With whose rights a host path is shown.
@@ -179,6 +175,9 @@ impl View {
             home_tools::describe(&mut view, request, &homes);
         }
         current::describe(&mut view, &request.cwd, &homes)?;
+        if let Some(nested) = &request.nested {
+            nested::describe(&mut view, nested)?;
+        }
         homes.cover(&mut view);
         view.volumes = volume::check(&request.volumes)?;
         Ok(view)

@@ -5,7 +5,8 @@
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sandbox::fs::{Error, SUBCOMMAND, Start, Worker};
-use sandbox::view::{Request, View, Volume};
+use sandbox::spec::Volume;
+use sandbox::view::{Request, View};
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};

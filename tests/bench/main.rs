@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `make bench`: a run beside bare QEMU, where a run's time goes, and how fast its streams are.
+//! `make bench`: a run beside bare QEMU, where a run's time goes, and how fast its streams are; then, in a host with an
+//! instruction clock, what a run on KVM costs beside its peers ([`table`]).
 //!
 //! The machine is shared and noisy: contenders take turns within each round, so what matters are the ratios. Numbers of
-//! rounds and bytes come from `BENCH_ROUNDS` and `BENCH_MIB`. docs/benchmarks.md keeps results.
+//! rounds and bytes come from `BENCH_ROUNDS` and `BENCH_MIB`; with `BENCH_ROUNDS=0` only the second part runs. docs/benchmarks.md keeps results.
+
+mod table;
 
 use std::env;
 use std::fs;
@@ -31,13 +34,23 @@ _start:
 const STAGES: [&str; 10] = ["prepare", "view", "machine", "boot", "mount", "ready", "start", "run", "drain", "end"];
 
 fn main() -> Result<()> {
+    if tests::clocked::is_inside() {
+        tests::clocked::inside();
+    }
+    let bench = Bench::new();
+    if setting("BENCH_ROUNDS", 15)? > 0 {
+        beside_qemu(&bench)?;
+    }
+    table::print(bench.path())
+}
+
+fn beside_qemu(bench: &Bench) -> Result<()> {
     let rounds = setting("BENCH_ROUNDS", 15)?;
     let mebibytes = setting("BENCH_MIB", 256)?;
-    let bench = Bench::new();
     let bare = Bare::prepare(bench.path())?;
     // One of each that does not count: caches.
     bare.boot()?;
-    first_run(&bench)?;
+    first_run(bench)?;
 
     let (mut ours, mut theirs, mut stages) = (Vec::new(), Vec::new(), vec![Vec::new(); STAGES.len()]);
     for round in 0..rounds {
@@ -72,8 +85,8 @@ fn main() -> Result<()> {
         println!("| {stage} | {:.1} |", median(samples));
     }
     println!("\n## Streams, {mebibytes} MiB\n\n| direction | MB/s |\n| --- | --- |");
-    println!("| out (`head -c … /dev/zero`) | {:.0} |", out(&bench, mebibytes)?);
-    println!("| in (`cat > /dev/null`) | {:.0} |", into(&bench, mebibytes)?);
+    println!("| out (`head -c … /dev/zero`) | {:.0} |", out(bench, mebibytes)?);
+    println!("| in (`cat > /dev/null`) | {:.0} |", into(bench, mebibytes)?);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use harness::Case;
+use tests::tier::patient;
 use tests::{Bench, Call};
 
 macro_rules! case {
@@ -37,9 +38,15 @@ fn by_shell(bench: &Bench, before: &str, mut call: Call) -> Call {
     call
 }
 
+/// All is there before the command ends: what had to start first would come too late on a slow machine.
+const DIE_SOON: &str = "import os, time
+panic = open('/proc/sysrq-trigger', 'wb', 0)
+if os.fork() == 0: time.sleep(0.3); panic.write(b'c')
+if os.fork() == 0: time.sleep(0.8); os.write(1, b'lost')
+os.write(1, b'hi'); os._exit(0)";
+
 fn machine_that_dies_with_output_on_its_way_is_no_success() -> Result {
-    let script = "(sleep 0.3; echo c > /proc/sysrq-trigger) & (sleep 0.8; echo lost) & echo hi; exit 0";
-    let ran = Bench::new().run(["-u", "0", "--", "sh", "-c", script]).wait();
+    let ran = Bench::new().run(["-u", "0", "--", "/usr/bin/python3", "-c", DIE_SOON]).wait();
     ran.expect(125, "guest_panic");
     assert_eq!(ran.text(), "hi");
     Ok(())
@@ -48,9 +55,11 @@ fn machine_that_dies_with_output_on_its_way_is_no_success() -> Result {
 /// A reader that holds the output up has all the time it needs, though the limit passes meanwhile.
 fn time_limit_counts_while_output_drains() -> Result {
     let bench = Bench::new();
-    let mut child = bench.run(["--timeout", "2s", "--", "head", "-c", "400000", "/dev/zero"]).spawn();
+    let limit = patient(Duration::from_secs(2));
+    let timeout = format!("{}s", limit.as_secs());
+    let mut child = bench.run(["--timeout", &timeout, "--", "head", "-c", "400000", "/dev/zero"]).spawn();
     let mut output = child.stdout.take().expect("piped");
-    thread::sleep(Duration::from_secs(12));
+    thread::sleep(limit + Duration::from_secs(10));
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut output, &mut bytes).map_err(|error| error.to_string())?;
     let status = child.wait().map_err(|error| error.to_string())?;

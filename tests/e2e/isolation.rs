@@ -34,7 +34,9 @@ fn fingerprint(root: &Path) -> BTreeMap<String, (u32, String)> {
     let mut found = BTreeMap::new();
     let mut open = vec![root.to_owned()];
     while let Some(place) = open.pop() {
-        for entry in fs::read_dir(&place).expect("a directory of the host can be read") {
+        // In a nested host the view has directories that not even root may read.
+        let Ok(entries) = fs::read_dir(&place) else { continue };
+        for entry in entries {
             let path = entry.expect("its entries can be read").path();
             let data = fs::symlink_metadata(&path).expect("they stay");
             let name = path.display().to_string();
@@ -63,6 +65,7 @@ fn destruction_stays_inside() -> Result {
     bench.write("d/e", "deep");
     let places = [bench.path(), Path::new("/etc"), Path::new("/usr/bin"), Path::new("/usr/share/doc")];
     let before: Vec<_> = places.map(fingerprint).into();
+    assert!(before.iter().all(|found| !found.is_empty()), "what cannot be read cannot be compared");
     let script = "ls \"$PWD\" | wc -l; rm -rf /usr/share /etc \"$PWD\"/* ; ls \"$PWD\" | wc -l; \
                   dd if=/dev/zero of=/x bs=1M count=10000; rm -rf /usr";
     let ran = bench.run(["-u", "0", "-m", "512M", "--", "sh", "-c", script]).wait();

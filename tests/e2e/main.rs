@@ -2,15 +2,19 @@
 //! End to end: every case boots a machine of its own and looks at what comes out of it.
 //!
 //! The list of modules is explicit. A case that cannot run here says why and is skipped; with `SANDBOX_STRICT=1` it
-//! fails instead. Cases named `soak::` take longer than CI may and run with `SANDBOX_SOAK=1`.
+//! fails instead. Cases named `soak::` take longer than CI may and run with `SANDBOX_SOAK=1`. The same cases run on each
+//! engine, in the tiers of [`tests::tier`].
 
 mod arguments;
 mod caller;
 mod conformance;
+mod counts;
 mod files;
 mod isolation;
 mod jobs;
 mod kill;
+mod nested;
+mod probe;
 mod readme;
 mod status;
 mod stdio;
@@ -20,17 +24,24 @@ use std::process::ExitCode;
 
 use harness::Case;
 use libtest_mimic::{Arguments, Failed, Trial};
+use tests::tier;
 
 fn main() -> ExitCode {
+    if tests::clocked::is_inside() {
+        tests::clocked::inside();
+    }
     let arguments = Arguments::from_args();
     let cases = [
         arguments::CASES,
         caller::CASES,
         conformance::CASES,
+        counts::CASES,
         files::CASES,
         isolation::CASES,
         jobs::CASES,
         kill::CASES,
+        nested::CASES,
+        probe::CASES,
         readme::CASES,
         status::CASES,
         stdio::CASES,
@@ -41,6 +52,11 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, cases.into_iter().map(trial).collect()).exit_code()
 }
 
+/// The engine's name stands before each case's, so that the two tiers' results are told apart.
+fn kind(why: Option<&str>) -> String {
+    why.map_or_else(tier::engine, |why| format!("{}, left out: {why}", tier::engine()))
+}
+
 fn set(name: &str) -> bool {
     std::env::var_os(name).is_some_and(|value| value != "0")
 }
@@ -48,13 +64,12 @@ fn set(name: &str) -> bool {
 fn trial(case: &'static Case) -> Trial {
     let strict = set("SANDBOX_STRICT");
     let obstacle = case.obstacle();
-    let left_out = case.name.starts_with("soak::") && !set("SANDBOX_SOAK");
-    let skipped = left_out || (obstacle.is_some() && !strict);
-    let kind = match &obstacle {
-        Some(reason) if skipped => format!("skipped: {reason}"),
-        _ if left_out => "SANDBOX_SOAK=1 runs it".to_owned(),
-        _ => String::new(),
-    };
+    let soak = (case.name.starts_with("soak::") && !set("SANDBOX_SOAK")).then_some("SANDBOX_SOAK=1 runs it");
+    // Named in a table, with the reason: no skip.
+    let left_out = soak.or_else(|| tier::left_out(case.name));
+    let skipped = left_out.is_some() || (obstacle.is_some() && !strict);
+    let why = left_out.or(obstacle.as_deref().filter(|_| skipped));
+    let kind = kind(why);
     Trial::test(case.name, move || match obstacle {
         Some(reason) => Err(Failed::from(format!("cannot run here: {reason}"))),
         None => (case.body)().map_err(Failed::from),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use harness::Case;
 use rustix::process::{Signal, kill_process};
 use tests::Bench;
+use tests::tier::{engine, isolation, patient};
 
 macro_rules! case {
     ($name:ident) => {
@@ -30,7 +31,6 @@ pub(crate) const CASES: &[Case] = &[
     case!(output_limit_is_kept),
     case!(interrupt_is_130),
     case!(command_cleans_up_when_cancelled),
-    case!(kvm_is_refused_honestly),
     case!(report_is_complete),
     case!(reaping_init_survives_everything),
 ];
@@ -96,7 +96,8 @@ fn timeout_is_124() -> Result {
     let before = ["prepare", "view", "machine", "boot", "mount", "ready", "start"];
     let before: f64 = before.iter().map(|stage| timings[stage].as_f64().expect("every stage is timed")).sum();
     let after = timings["total"].as_f64().expect("the total is timed") - before;
-    assert!((2000.0..3000.0).contains(&after), "ended {after} ms after the command's start");
+    let late = 2000.0 + patient(Duration::from_secs(1)).as_secs_f64() * 1e3;
+    assert!((2000.0..late).contains(&after), "ended {after} ms after the command's start");
     Ok(())
 }
 
@@ -159,7 +160,7 @@ fn interrupt_is_130() -> Result {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let (status, _, wall) = signalled("echo up; sleep 60", signal);
         assert_eq!(status, code);
-        assert!(wall < Duration::from_secs(10), "{signal:?} took {wall:?}");
+        assert!(wall < patient(Duration::from_secs(10)), "{signal:?} took {wall:?}");
     }
     Ok(())
 }
@@ -171,16 +172,6 @@ fn command_cleans_up_when_cancelled() -> Result {
     Ok(())
 }
 
-fn kvm_is_refused_honestly() -> Result {
-    let bench = Bench::new();
-    for option in ["--engine=kvm", "--require-kvm"] {
-        let ran = bench.run([option, "true"]).wait();
-        ran.expect(125, "setup_error");
-        assert!(ran.stderr.contains("kvm"), "{}", ran.stderr);
-    }
-    Ok(())
-}
-
 fn report_is_complete() -> Result {
     let ran = Bench::new()
         .shell("head -c 1000 /dev/zero; echo x >&2; i=0; while [ $i -lt 9999 ]; do i=$((i+1)); done")
@@ -188,7 +179,7 @@ fn report_is_complete() -> Result {
     ran.expect(0, "exited");
     let report = &ran.report;
     assert_eq!(report["schema"], 1);
-    assert_eq!((&report["engine"], &report["isolation"]), (&"qemu".into(), &"emulated".into()));
+    assert_eq!((&report["engine"], &report["isolation"]), (&engine().into(), &isolation().into()));
     assert_eq!((&report["usage"]["stdout_bytes"], &report["usage"]["stderr_bytes"]), (&1000.into(), &2.into()));
     for (object, field) in [("usage", "user_ms"), ("usage", "memory_peak_bytes"), ("limits", "memory_bytes")] {
         assert!(report[object][field].as_f64().is_some_and(|value| value > 0.0), "{object}.{field} in {report}");

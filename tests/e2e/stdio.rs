@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use harness::Case;
 use sha2::{Digest, Sha256};
+use tests::tier::patient;
 use tests::{Bench, Running};
 
 macro_rules! case {
@@ -203,7 +204,7 @@ fn silent_stdin_does_not_hold_the_run() -> Result {
     let status = child.wait().map_err(|error| error.to_string())?;
     drop(stdin);
     assert!(status.success());
-    assert!(begun.elapsed() < Duration::from_secs(60), "took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < patient(Duration::from_secs(60)), "took {:?}", begun.elapsed());
     Ok(())
 }
 
@@ -211,7 +212,7 @@ fn grandchild_does_not_hold_the_run() -> Result {
     let ran = Bench::new().shell("sleep 1000 & echo started").wait();
     ran.prints("started");
     let drained = ran.report["timings_ms"]["drain"].as_f64().expect("the drain is timed");
-    assert!(drained < 5000.0, "drained for {drained} ms");
+    assert!(drained < patient(Duration::from_secs(5)).as_secs_f64() * 1e3, "drained for {drained} ms");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ fn exec() -> Exec {
         argc: 2,
         envc: 1,
         strings: ByteBuf::from(*b"sh\0\xff\n,=\0K=V\0"),
+        absent: 3,
         cwd: ByteBuf::from(*b"/tmp"),
         uid: 1000,
         gid: 1000,

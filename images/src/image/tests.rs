@@ -3,6 +3,8 @@
 use super::*;
 use crate::{Flavour, Origin};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn stored(directory: &TempDir, kind: Kind, bytes: &[u8]) -> Image {
@@ -13,6 +15,7 @@ fn stored(directory: &TempDir, kind: Kind, bytes: &[u8]) -> Image {
             source: "tests".to_owned(),
             config_sha256: String::new(),
             compiler: String::new(),
+            edited: true,
         },
         Kind::Initramfs => Origin::Initramfs { protocol: 1, init_sha256: String::new() },
     };
@@ -58,7 +61,56 @@ fn one_flipped_bit_is_refused() {
 
     assert!(matches!(image.open(), Err(Error::Digest { .. })));
     let (_file, check) = image.begin().unwrap();
-    assert!(matches!(check.finish(), Err(Error::Digest { .. })));
+    assert!(matches!(check.unwrap().finish(), Err(Error::Digest { .. })));
+}
+
+/// When the files that a test has just made are old enough to be known again.
+fn later() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(60)
+}
+
+#[test]
+fn a_file_that_passed_is_read_again_only_when_it_has_changed() {
+    let directory = TempDir::new().unwrap();
+    let image = stored(&directory, KERNEL, &elf::tests::kernel());
+    let (_file, check) = image.begin().unwrap();
+    check.expect("never checked").finish_at(later()).unwrap();
+    assert!(image.begin().unwrap().1.is_none());
+
+    // Same size, same times for all that a program can set; and the file system's clock has ticked.
+    let before = fs::metadata(image.path()).unwrap();
+    let mut bytes = fs::read(image.path()).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    let file = File::options().write(true).open(image.path()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while file.metadata().unwrap().ctime_nsec() == before.ctime_nsec() && Instant::now() < deadline {
+        file.write_all_at(&bytes, 0).unwrap();
+        file.set_modified(before.modified().unwrap()).unwrap();
+    }
+
+    assert!(matches!(image.open(), Err(Error::Digest { .. })));
+}
+
+#[test]
+fn a_file_that_has_just_changed_is_not_known_again() {
+    let directory = TempDir::new().unwrap();
+    let image = stored(&directory, KERNEL, &elf::tests::kernel());
+
+    image.open().unwrap();
+
+    assert!(image.begin().unwrap().1.is_some());
+}
+
+#[test]
+fn a_stamp_is_good_for_one_digest() {
+    let directory = TempDir::new().unwrap();
+    let mut image = stored(&directory, KERNEL, &elf::tests::kernel());
+    let (_file, check) = image.begin().unwrap();
+    check.expect("never checked").finish_at(later()).unwrap();
+
+    image.manifest.sha256 = digest::of_bytes(b"another");
+
+    assert!(matches!(image.open(), Err(Error::Digest { .. })));
 }
 
 #[test]
@@ -69,7 +121,7 @@ fn check_and_reader_do_not_disturb_each_other() {
 
     let mut read = vec![0; bytes.len() / 2];
     file.read_exact(&mut read).unwrap();
-    check.finish().unwrap();
+    check.unwrap().finish().unwrap();
     file.read_to_end(&mut read).unwrap();
 
     assert_eq!(read, bytes);

@@ -46,6 +46,11 @@ impl Source {
         }
     }
 
+    /// Whether we unpack it, and so may edit it.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, Self::Archive(_))
+    }
+
     /// The directory to build from. Unpacks into `directory` unless an earlier build did.
     pub(super) fn prepare(
         &self,

@@ -23,6 +23,7 @@ fn install(store: &Store, salt: &str) -> Image {
         source: "tests".to_owned(),
         config_sha256: kernel::config_digest(Flavour::Base),
         compiler: "gcc".to_owned(),
+        edited: true,
     };
     let manifest = Manifest { sha256: sha256.clone(), size: bytes.len() as u64, created: 0, origin };
     let lock = store.lock(KERNEL, || panic!("nobody else builds here")).unwrap();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `sandbox run`: from what was typed to a [`Spec`], and from an [`Outcome`] to what the user sees.
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -17,7 +18,7 @@ use crate::caller::{self, Caller};
 use crate::engine::{self, Isolation};
 use crate::report::Report;
 use crate::run::{Outcome, Streams};
-use crate::spec::{Choice, MEMORY_DEFAULT, MEMORY_STEP, Sight, Spec, Volume};
+use crate::spec::{Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, Sight, Spec, Volume};
 use crate::view::View;
 use crate::{Cause, Signals, Stages};
 
@@ -61,6 +62,9 @@ pub struct Arguments {
     /// Fail rather than run without hardware virtualization
     #[arg(long)]
     require_kvm: bool,
+    /// Let the command run sandboxes in turn: a processor with virtualization, /dev/kvm, this program and its images
+    #[arg(long)]
+    nested: bool,
     /// Print what the command would see, and do not run it
     #[arg(long)]
     explain: bool,
@@ -209,6 +213,7 @@ impl Arguments {
             output_limit: self.output_limit,
             engine: self.engine,
             require_kvm: self.require_kvm,
+            nested: self.nested.then(nested).transpose()?,
             process: caller.process.clone(),
         })
     }
@@ -228,6 +233,12 @@ impl Arguments {
     }
 }
 
+fn nested() -> Result<Nested, String> {
+    let program = env::current_exe().map_err(|error| format!("cannot find this program's own file: {error}"))?;
+    let store = images::Store::of_user().map_err(|error| crate::explain(&error))?;
+    Ok(Nested { program, cache: store.cache().to_owned(), images: store.images() })
+}
+
 fn set(environment: &mut Vec<(OsString, OsString)>, name: impl AsRef<OsStr>, value: impl Into<OsString>) {
     let name = name.as_ref();
     environment.retain(|(own, _)| own != name);
@@ -245,7 +256,8 @@ fn explain(spec: &Spec) -> ExitCode {
     };
     let mut text = view.explain();
     text.push_str(&format!("\nworking directory: {}\n", spec.workdir.display()));
-    let names: Vec<_> = spec.environment.iter().map(|(name, _)| name.to_string_lossy()).collect();
+    let environment = spec.guest_environment();
+    let names: Vec<_> = environment.iter().map(|(name, _)| name.to_string_lossy()).collect();
     text.push_str(&format!("environment: {}\n", names.join(" ")));
     text.push_str(&format!("user {}, group {}; network: loopback only\n", spec.user.uid, spec.user.gid));
     match io::stdout().write_all(text.as_bytes()) {

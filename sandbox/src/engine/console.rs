@@ -64,7 +64,9 @@ impl Console {
     /// Takes everything that is left, at most what is kept. For after the machine has ended.
     pub fn drain(&mut self) {
         for _ in 0..KEPT / BATCH {
-            self.read();
+            if self.open {
+                self.read();
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 //! links, and [`super::share`] can read it back from any descriptor (statvfs(3)).
 
 use super::plan::{self, Make, Plan, Step, Volume};
+use crate::confine::{self, Root};
 use crate::sys::namespace::{Restrict, restrict};
 use guest_init::wire::{VIEW_ROOT, VIEW_VOLUMES};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,11 +20,8 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, openat, openat2, statat, symlinkat,
 };
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_remount, move_mount, open_tree, unmount,
-};
-use rustix::process::{chdir, fchdir, pivot_root, umask};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::process::umask;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +51,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The root could not be made or changed.
+    #[error(transparent)]
+    Root(#[from] confine::Error),
     /// A call that concerns one.
     #[error("{doing} {path:?}")]
     Path {
@@ -79,8 +80,8 @@ pub(super) fn assemble(plan: &Plan) -> Result<Tree, Error> {
     // Modes are to be what the plan says.
     umask(Mode::empty());
     let descriptors = descriptors()?;
-    let base = skeleton()?;
-    let mut builder = Builder { base: base.as_fd(), owners: BTreeMap::new(), devices: Vec::new() };
+    let root = Root::new()?;
+    let mut builder = Builder { base: root.as_fd(), owners: BTreeMap::new(), devices: Vec::new() };
     builder.covers()?;
     for step in &plan.steps {
         builder.make(step)?;
@@ -89,7 +90,7 @@ pub(super) fn assemble(plan: &Plan) -> Result<Tree, Error> {
         builder.volume(index, volume)?;
     }
     let Builder { owners, devices, .. } = builder;
-    enter(base.as_fd())?;
+    root.enter()?;
     Ok(Tree { descriptors, owners, devices })
 }
 
@@ -97,32 +98,6 @@ pub(super) fn assemble(plan: &Plan) -> Result<Tree, Error> {
 fn descriptors() -> Result<OwnedFd, Error> {
     open_tree(CWD, "/proc/self/fd", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
         .map_err(step("clone /proc/self/fd"))
-}
-
-/// The tmpfs that becomes the root, mounted over the present one, which stays reachable by absolute paths.
-fn skeleton() -> Result<OwnedFd, Error> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(step("open a tmpfs"))?;
-    fsconfig_set_string(context.as_fd(), "mode", "0755").map_err(step("set the mode of a tmpfs"))?;
-    fsconfig_set_string(context.as_fd(), "size", "4m").map_err(step("set the size of a tmpfs"))?;
-    fsconfig_create(context.as_fd()).map_err(step("create a tmpfs"))?;
-    let attributes =
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let base =
-        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(step("make a mount of a tmpfs"))?;
-    move_mount(base.as_fd(), "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(step("mount a tmpfs"))?;
-    Ok(base)
-}
-
-/// Makes the tree under `base` the root, lets go of the old one and makes the root itself read-only.
-fn enter(base: BorrowedFd<'_>) -> Result<(), Error> {
-    fchdir(base).map_err(step("enter the view"))?;
-    pivot_root(".", ".").map_err(step("make the view the root"))?;
-    // The old root lies on top of the new one now (pivot_root(2), "pivot_root(".", ".")").
-    unmount(".", UnmountFlags::DETACH).map_err(step("let go of the host's root"))?;
-    chdir("/").map_err(step("enter the root"))?;
-    // Only the root itself: what is mounted on it is restricted already, each mount in its own way.
-    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount_remount("/", flags, "").map_err(step("make the root read-only"))
 }
 
 struct Builder<'a> {

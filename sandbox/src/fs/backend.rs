@@ -3,7 +3,7 @@
 //!
 //! The library has one of its own, which ends the process on a request it cannot read, and panics on one that leaves no
 //! room for an answer's header. Both are up to the guest, so here such a request gets no answer: its chain is handed
-//! back empty. A ring that makes no sense is left alone from then on.
+//! back empty. A ring that makes no sense is left alone until the next driver begins.
 //!
 //! Not for what a request means: that is the library's [`Server`] and our share behind it.
 
@@ -117,6 +117,13 @@ impl<F: FileSystem + Send + Sync + 'static> VhostUserBackend for Backend<F> {
 
     fn set_event_idx(&self, enabled: bool) {
         self.event_idx.store(enabled, Ordering::Relaxed);
+    }
+
+    /// A driver begins, and agrees on features first: what an earlier one did to its rings is over.
+    fn acked_features(&self, _features: u64) {
+        for broken in &self.broken {
+            broken.store(false, Ordering::Relaxed);
+        }
     }
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {

@@ -1,22 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the worker gives up once the view is its root (capabilities(7), prctl(2), seccomp(2)), and the descriptors it
-//! needs before (getrlimit(2)).
+//! What the worker keeps once the view is its root, and the descriptors it needs before (getrlimit(2)).
 //!
 //! The guest's kernel keeps an inode for each file it has seen and each costs the worker a descriptor, so `find /usr`
 //! needs a few hundred thousand: file handles would not, but a user namespace may not open them.
 
+use crate::confine;
 use crate::sys::calls;
-use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CapabilitySet, CapabilitySets};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
-use std::collections::BTreeMap;
-use std::io;
+use rustix::thread::CapabilitySet;
 
 /// Descriptors that the guest cannot use up: sockets, rings, and a file open for the length of a request.
-const RESERVED: u64 = 256;
+const RESERVED: u64 = 64;
+
+/// Descriptors without which a guest gets nowhere: each file that is open in it, and each directory on the way, is one.
+const LEAST: u64 = 128;
 
 /// What serving needs. Nothing is kept that would let the worker mount, trace or signal.
 /// `DAC_READ_SEARCH` is what root's own worker reads other users' private files with, as root does.
@@ -30,8 +27,18 @@ const WRITING: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETGID)
     .union(CapabilitySet::SETUID);
 
+/// A limit of open files that is too low to serve any.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "serve files with no more than {limit} of them open: it takes {} (the limit of this host's administrator, \
+     see ulimit -Hn)", RESERVED + LEAST
+)]
+pub struct TooFewDescriptors {
+    limit: u64,
+}
+
 /// Raises the limit of open files as far as it goes; returns how many of them the guest may use.
-pub(super) fn raise_descriptor_limit() -> u64 {
+pub(super) fn raise_descriptor_limit() -> Result<u64, TooFewDescriptors> {
     let present = getrlimit(Resource::Nofile);
     let ceiling = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
     // Root may go beyond the hard limit; whoever may not goes up to it; at worst the limit stays.
@@ -40,62 +47,38 @@ pub(super) fn raise_descriptor_limit() -> u64 {
             break;
         }
     }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(RESERVED).max(RESERVED)
+    for_guest(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
+
+fn for_guest(limit: u64) -> Result<u64, TooFewDescriptors> {
+    limit.checked_sub(RESERVED).filter(|left| *left >= LEAST).ok_or(TooFewDescriptors { limit })
 }
 
 /// Gives up every right that serving does not need, for good. The process must still have one thread only.
-pub(super) fn give_up_rights(writes: bool) -> io::Result<()> {
+pub(super) fn give_up_rights(writes: bool) -> Result<(), confine::Error> {
     let kept = if writes { READING.union(WRITING) } else { READING };
-    for capability in CapabilitySet::all().difference(kept) {
-        // Fails for one that this kernel does not know, which then nobody can have.
-        let _ = rustix::thread::remove_capability_from_bounding_set(capability);
+    // This process keeps some capabilities, so what it might execute is bounded too.
+    confine::bound_rights(kept);
+    confine::give_up_rights(kept)
+}
+
+/// Leaves this thread, and every one it starts, with the system calls that serving files takes.
+pub(super) fn filter() -> Result<(), confine::Error> {
+    confine::hide_clone3()?;
+    let mut rules = confine::allow(calls::SERVE_FILES);
+    confine::allow_threads(&mut rules)?;
+    confine::filter(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guest_is_not_promised_what_is_not_there() {
+        assert_eq!(for_guest(1024).unwrap(), 1024 - RESERVED);
+        assert_eq!(for_guest(RESERVED + LEAST).unwrap(), LEAST);
+        let refused = for_guest(64).unwrap_err();
+        assert!(refused.to_string().contains("no more than 64"), "{refused}");
     }
-    rustix::thread::clear_ambient_capability_set()?;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets)?;
-    rustix::thread::set_no_new_privs(true)?;
-    Ok(())
-}
-
-/// Why there is no filter.
-#[derive(Debug, thiserror::Error)]
-pub enum FilterError {
-    /// The rules make no program.
-    #[error("compile the system call filter")]
-    Compile(#[from] seccompiler::BackendError),
-    /// The kernel did not take it.
-    #[error("install the system call filter")]
-    Install(#[from] seccompiler::Error),
-}
-
-/// Leaves this thread, and every one it starts, with the system calls that serving files takes. Any other ends the
-/// process: it has a reason only if somebody has taken it over.
-pub(super) fn filter() -> Result<(), FilterError> {
-    let enosys = u32::from(Errno::NOSYS.raw_os_error().unsigned_abs() as u16);
-    let missing = [(calls::CLONE3, vec![])].into();
-    install(missing, SeccompAction::Allow, SeccompAction::Errno(enosys))?;
-    install(served()?, SeccompAction::KillProcess, SeccompAction::Allow)
-}
-
-fn served() -> Result<BTreeMap<i64, Vec<SeccompRule>>, FilterError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = calls::SERVE_FILES.iter().map(|call| (*call, vec![])).collect();
-    rules.insert(calls::CLONE3, vec![]);
-    rules.insert(calls::CLONE, vec![argument(SeccompCmpOp::MaskedEq(calls::THREAD), calls::THREAD)?]);
-    rules.insert(calls::PRCTL, vec![argument(SeccompCmpOp::Eq, calls::SET_NAME)?]);
-    Ok(rules)
-}
-
-/// A rule about a call's first argument.
-fn argument(operation: SeccompCmpOp, value: u64) -> Result<SeccompRule, FilterError> {
-    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, operation, value)?;
-    Ok(SeccompRule::new(vec![condition])?)
-}
-
-fn install(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    other: SeccompAction,
-    named: SeccompAction,
-) -> Result<(), FilterError> {
-    let program: BpfProgram = SeccompFilter::new(rules, other, named, TargetArch::x86_64)?.try_into()?;
-    Ok(seccompiler::apply_filter(&program)?)
 }

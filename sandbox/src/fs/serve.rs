@@ -11,10 +11,7 @@ use super::identity::Mapping;
 use super::plan::Plan;
 use super::share::Share;
 use super::{assemble, confine};
-use crate::sys::namespace;
 use rustix::fd::AsFd;
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-use rustix::thread::UnshareFlags;
 use std::io::{self, Read};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -48,12 +45,15 @@ pub enum ServeError {
     /// The parent could not be talked to.
     #[error("talk to the parent")]
     Control(#[from] control::Error),
+    /// This host allows too few open files.
+    #[error(transparent)]
+    Descriptors(#[from] confine::TooFewDescriptors),
     /// The view could not be built.
     #[error("build the view")]
     Assemble(#[from] assemble::Error),
-    /// The filter could not be installed.
+    /// The worker could not be confined.
     #[error("confine the file worker")]
-    Filter(#[from] confine::FilterError),
+    Confine(#[from] crate::confine::Error),
     /// The vhost-user server failed.
     #[error("serve vhost-user: {0}")]
     Daemon(String),
@@ -71,14 +71,7 @@ fn daemon(error: DaemonError) -> ServeError {
 /// Serves the view described on standard input until the connection closes. For the subcommand
 /// [`SUBCOMMAND`](super::SUBCOMMAND), before the process has any thread or descriptor of its own.
 pub fn serve() -> ExitCode {
-    // A panic in any thread ends the worker: half a file server would leave the guest waiting for ever.
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
-    }));
-    // What our parent did not mean to hand down.
-    if namespace::close_from(3).is_err() {
+    if crate::confine::begin().is_err() {
         return ExitCode::FAILURE;
     }
     let control = match io::stdout().as_fd().try_clone_to_owned() {
@@ -113,37 +106,22 @@ fn prepare(control: &Control) -> Result<Daemon, ServeError> {
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text).map_err(step("read standard input"))?;
     let plan = Plan::decode(&text).map_err(ServeError::Plan)?;
-    die_with(plan.parent)?;
-    let guest_descriptors = confine::raise_descriptor_limit();
+    crate::confine::die_with(plan.parent)?;
+    let guest_descriptors = confine::raise_descriptor_limit()?;
 
-    let spaces = UnshareFlags::NEWUSER
-        | UnshareFlags::NEWNS
-        | UnshareFlags::NEWNET
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWUTS;
-    namespace::unshare(spaces).map_err(step("take a user namespace (are they forbidden here?)"))?;
+    crate::confine::separate()?;
     let (listener, peer) = connection().map_err(step("connect to ourselves"))?;
     control.send(&Message::Connection(peer.into()))?;
     let mapping = map(control)?;
     let tree = assemble::assemble(&plan)?;
     let writes = plan.volumes.iter().any(|volume| !volume.read_only);
-    confine::give_up_rights(writes).map_err(step("give up rights"))?;
+    confine::give_up_rights(writes)?;
     // A change of credentials clears the death signal (prctl(2)).
-    die_with(plan.parent)?;
+    crate::confine::die_with(plan.parent)?;
 
     let share = Share::new("/", tree, &plan, mapping, guest_descriptors).map_err(step("open the view"))?;
     confine::filter()?;
     start(share, listener)
-}
-
-/// Ends this process when its parent ends, even if it has done so by now.
-fn die_with(parent: u32) -> Result<(), ServeError> {
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("ask for the death signal"))?;
-    if getppid().map(Pid::as_raw_pid).map(i64::from) == Some(i64::from(parent)) {
-        Ok(())
-    } else {
-        Err(ServeError::Orphan)
-    }
 }
 
 fn map(control: &Control) -> Result<Mapping, ServeError> {

@@ -233,6 +233,9 @@ impl Share {
         self.nodes().opened(guest);
         if place.writable() {
             options.remove(OpenOptions::KEEP_CACHE | OpenOptions::CACHE_DIR);
+        } else {
+            // Nothing was written, so a close(2) has nothing to hear from the host.
+            options.insert(OpenOptions::NOFLUSH);
         }
         Ok((handle, options))
     }

@@ -10,6 +10,7 @@ use guest_init::wire::{End, Ended, Exec, Rlimit, Step};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde_bytes::ByteBuf;
 
+use super::lookup;
 use crate::outcome::{Cause, Victim};
 use crate::spec::Spec;
 
@@ -31,7 +32,8 @@ pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
         strings.extend_from_slice(argument.as_bytes());
         strings.push(0);
     }
-    for (name, value) in &spec.environment {
+    let environment = spec.guest_environment();
+    for (name, value) in &environment {
         strings.extend_from_slice(name.as_bytes());
         strings.push(b'=');
         strings.extend_from_slice(value.as_bytes());
@@ -45,8 +47,9 @@ pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
     Ok(Exec {
         argc: spec.command.len() as u32,
-        envc: spec.environment.len() as u32,
+        envc: environment.len() as u32,
         strings: ByteBuf::from(strings),
+        absent: lookup::absent_places(spec),
         cwd: bytes(spec.workdir.as_os_str()),
         uid: spec.user.uid,
         gid: spec.user.gid,
@@ -73,7 +76,7 @@ pub(super) fn ended(ended: &Ended) -> Cause {
         End::Signaled(9) | End::Exited(137) if ended.oom_kills > 0 => Cause::Oom(Victim::Command),
         End::Exited(status) => Cause::Exited(status),
         End::Signaled(signal) => Cause::Signaled(signal),
-        End::Reset => Cause::GuestReset,
+        End::Reset => Cause::GuestReset("the command called reboot(2)".to_owned()),
         End::Lost => Cause::LostContact("the process that watches the command in the guest was killed".to_owned()),
     }
 }
@@ -147,6 +150,6 @@ mod tests {
     #[test]
     fn a_lost_command_is_never_a_success() {
         assert_eq!(cause(End::Lost, 0).code(), 125);
-        assert_eq!(cause(End::Reset, 0), Cause::GuestReset);
+        assert_eq!(cause(End::Reset, 0).name(), "guest_reset");
     }
 }

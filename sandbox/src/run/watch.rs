@@ -1,48 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The time between a machine's start and a run's end: one loop over descriptors and deadlines.
 
-use std::io;
-use std::time::{Duration, Instant};
+mod ready;
+
+use std::time::Instant;
 
 use guest_init::wire::{FromGuest, ToGuest, VERSION};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::images_check::ImagesCheck;
+use super::limits::{
+    BOOT_LIMIT, CANCEL_LIMIT, DRAIN_INTERVAL, DRAIN_LIMIT, LATE_LIMIT, LONGEST_LIMIT, LOST_LIMIT, PING_INTERVAL,
+    PONG_LIMIT,
+};
 use super::{Error, Outcome, Relays, exec, mount};
-use crate::engine::{Ending, Machine};
+use crate::engine::{self, Ending, Machine};
 use crate::fs;
 use crate::outcome::{Cause, Victim};
 use crate::session::Session;
 use crate::spec::Spec;
 use crate::sys::signals::{ENDING, Signals};
 use crate::view::View;
-
-/// How long a machine may take until its command has started. Under emulation on a crowded host a boot takes many
-/// times its usual second.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
-
-/// How often init is asked whether it is there, and how long it may take to answer while the command starves it.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-const PONG_LIMIT: Duration = Duration::from_secs(60);
-
-/// How long a command may take to clean up after a signal that ends the run.
-const CANCEL_LIMIT: Duration = Duration::from_secs(2);
-
-/// How long to wait for the machine's own end after its control connection or its file server has ended.
-const LOST_LIMIT: Duration = Duration::from_secs(2);
-
-/// How long the rest of the output may stand still, through no fault of its reader, after the command has ended.
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
-
-/// A time limit beyond this is none; it keeps sums of times within what a clock can tell.
-const LONGEST_LIMIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
-/// How long after the time limit the rest of the output may come, but for the time its reader takes: a guest that has
-/// forged its command's end does not get more.
-const LATE_LIMIT: Duration = Duration::from_secs(5);
-
-/// How often a drain is looked at.
-const DRAIN_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -127,12 +104,18 @@ impl<'a> Watch<'a> {
             if ready.images {
                 self.images.passed()?;
             }
-            machine.read_console();
-            self.relays.hear();
-            if let Some(cause) = self.hear_signals()? {
+            if ready.console {
+                machine.read_console();
+            }
+            if ready.bell {
+                self.relays.hear();
+            }
+            if ready.signals
+                && let Some(cause) = self.hear_signals()?
+            {
                 return Ok(cause);
             }
-            if self.control_open
+            if ready.control
                 && let Some(cause) = self.hear_guest(outcome)?
             {
                 return Ok(cause);
@@ -156,43 +139,6 @@ impl<'a> Watch<'a> {
             if let Some(cause) = self.check_deadlines()? {
                 return Ok(cause);
             }
-        }
-    }
-
-    fn wait(&self, machine: &Machine, files: &fs::Worker) -> io::Result<Ready> {
-        let timeout = match self.next_deadline() {
-            None => None,
-            Some(at) => {
-                let left = at.saturating_duration_since(Instant::now());
-                Some(Timespec::try_from(left).map_err(io::Error::other)?)
-            }
-        };
-        let files_events = if self.files_alive { PollFlags::IN } else { PollFlags::empty() };
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(machine.end_fd(), PollFlags::IN),
-            PollFd::new(files, files_events),
-            PollFd::new(&*self.relays.bell, PollFlags::IN),
-        ];
-        if self.control_open {
-            fds.push(PollFd::new(&self.session, self.session.interest()));
-        }
-        if let Some(signals) = self.signals {
-            fds.push(PollFd::new(signals, PollFlags::IN));
-        }
-        if let Some(console) = machine.console().poll_fd() {
-            fds.push(PollFd::from_borrowed_fd(console, PollFlags::IN));
-        }
-        if let Some(done) = self.images.pending() {
-            fds.push(PollFd::from_borrowed_fd(done, PollFlags::IN));
-        }
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => Ok(Ready {
-                machine: !fds[0].revents().is_empty(),
-                files: self.files_alive && !fds[1].revents().is_empty(),
-                images: self.images.pending().is_some() && fds.last().is_some_and(|fd| !fd.revents().is_empty()),
-            }),
-            Err(rustix::io::Errno::INTR) => Ok(Ready { machine: false, files: false, images: false }),
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -328,15 +274,22 @@ impl<'a> Watch<'a> {
 
     fn machine_ended(&mut self, machine: &mut Machine) -> Result<Cause, Error> {
         let ending = machine.end()?;
-        let console = machine.console();
         if let Some((signal, _)) = self.cancelled {
             return Ok(Cause::Cancelled(signal));
         }
+        let console = machine.console();
         Ok(match ending {
-            Ending::Crash(how) => Cause::VmmCrash(how),
+            Ending::Crash(how) => {
+                if matches!(machine, Machine::Kvm(_)) {
+                    engine::distrust_kvm();
+                }
+                Cause::VmmCrash(how)
+            }
             _ if console.out_of_memory() => Cause::Oom(Victim::Init),
             _ if console.panicked() => Cause::GuestPanic,
-            Ending::Guest | Ending::Ours => Cause::GuestReset,
+            Ending::Guest(how) => Cause::GuestReset(how),
+            // We ended it because its kernel said that it stops.
+            Ending::Ours => Cause::GuestReset("its kernel stopped".to_owned()),
         })
     }
 
@@ -385,11 +338,4 @@ impl<'a> Watch<'a> {
         (now - drain.moved >= DRAIN_LIMIT)
             .then(|| Cause::LostContact("the rest of the command's output never came".to_owned()))
     }
-}
-
-/// Which of the processes have ended.
-struct Ready {
-    machine: bool,
-    files: bool,
-    images: bool,
 }

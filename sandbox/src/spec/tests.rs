@@ -14,6 +14,7 @@ fn spec() -> Spec {
         output_limit: None,
         engine: Choice::Auto,
         require_kvm: false,
+        nested: None,
         process: Process { umask: 0o022, rlimits: vec![] },
     }
 }
@@ -40,4 +41,35 @@ fn each_refusal_says_what_is_wrong() {
     assert!(refusal(|spec| spec.memory += 1).contains("MiB"));
     assert!(refusal(|spec| spec.cpus = 0).contains("0 CPUs"));
     assert!(refusal(|spec| spec.timeout = Some(Duration::ZERO)).contains("zero"));
+}
+
+fn nested(environment: &[(&str, &str)]) -> Vec<(String, String)> {
+    let mut spec = spec();
+    spec.environment = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let text = |text: OsString| text.into_string().expect("the test's own text");
+    let program = "/opt/sandbox/bin/sandbox".into();
+    spec.nested = Some(Nested { program, cache: "/cache".into(), images: "/cache/sandbox/images".into() });
+    spec.guest_environment().into_iter().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+#[test]
+fn a_nested_command_finds_this_program_after_all_others() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let cache = pair("XDG_CACHE_HOME", "/cache");
+    assert_eq!(nested(&[("PATH", "/usr/bin")]), [pair("PATH", "/usr/bin:/opt/sandbox/bin"), cache.clone()]);
+    let named = "/opt/sandbox/bin:/usr/bin";
+    assert_eq!(nested(&[("PATH", named)]), [pair("PATH", named), cache.clone()]);
+    assert_eq!(nested(&[]), [cache, pair("PATH", "/opt/sandbox/bin")]);
+}
+
+#[test]
+fn a_cache_named_for_the_command_stays() {
+    let environment = nested(&[("XDG_CACHE_HOME", "/other"), ("PATH", "/opt/sandbox/bin")]);
+    assert_eq!(environment[0], ("XDG_CACHE_HOME".to_owned(), "/other".to_owned()));
+    assert_eq!(environment.len(), 2);
+}
+
+#[test]
+fn any_other_command_gets_what_it_was_given() {
+    assert_eq!(spec().guest_environment(), spec().environment);
 }

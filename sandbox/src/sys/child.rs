@@ -10,11 +10,19 @@ use std::process::Command;
 /// a process group of its own, so that a terminal's interrupt reaches us and not the child, and lets it keep no
 /// descriptor from `first_unwanted` on: what our own caller left open for us is not for the child.
 ///
+/// Before that, `first` runs in the child. It must make system calls only: the process may have threads, and one of them
+/// may hold any lock at the fork.
+///
 /// The thread that spawns must outlive the child's usefulness: the kernel watches the thread, not the process.
-pub(crate) fn die_with_parent(command: &mut Command, first_unwanted: i32) {
+pub(crate) fn die_with_parent(
+    command: &mut Command,
+    first_unwanted: i32,
+    first: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+) {
     let parent = rustix::process::getpid();
     command.process_group(0);
     let hook = move || {
+        first()?;
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         // The parent may have died before the call above; then nobody would tell us.
         if rustix::process::getppid() != Some(parent) {
@@ -26,7 +34,7 @@ pub(crate) fn die_with_parent(command: &mut Command, first_unwanted: i32) {
             unsafe { libc::syscall(libc::SYS_close_range, first_unwanted, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
         if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     };
-    // SAFETY: the hook makes three system calls and neither allocates nor takes a lock, so it may run between fork and
+    // SAFETY: the hook, `first` included by its contract, makes system calls and neither allocates nor takes a lock, so it may run between fork and
     // exec of a process with threads.
     unsafe { command.pre_exec(hook) };
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Namespaces, mount attributes and inherited descriptors: unshare(2), mount_setattr(2), close_range(2).
+//! Namespaces, mount attributes, Landlock and inherited descriptors: unshare(2), mount_setattr(2), landlock(7),
+//! close_range(2).
 #![expect(unsafe_code, reason = "rustix has no safe form of these calls")]
 
 use rustix::fd::{AsFd, AsRawFd};
@@ -20,6 +21,15 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
     // SAFETY: takes no pointers. Callers promise that no object of this process owns a descriptor in the range.
     match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Restricts this thread, for good, to what a Landlock ruleset allows (landlock_restrict_self(2)).
+pub(crate) fn landlock(ruleset: impl AsFd) -> io::Result<()> {
+    // SAFETY: the call takes numbers only, and takes rights away from this thread, no memory.
+    match unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_fd().as_raw_fd(), 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -21,10 +21,6 @@ pub(crate) fn collapse(file: &File, bytes: &Range<u64>) -> io::Result<()> {
     if begin >= end {
         return Ok(());
     }
-    // What holds nothing yet is refused (Linux 6.18): a first small page for each huge one.
-    for at in (begin..end).step_by(HUGE as usize) {
-        fallocate(file, FallocateFlags::empty(), at, 1)?;
-    }
     let length = usize::try_from(end - begin).map_err(io::Error::other)?;
     let reserved = length + HUGE as usize;
     // SAFETY: a new mapping, at an address of the kernel's choice.
@@ -34,10 +30,18 @@ pub(crate) fn collapse(file: &File, bytes: &Range<u64>) -> io::Result<()> {
     let done = unsafe {
         mmap(aligned, length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::FIXED, file, begin)
     }
-    // SAFETY: the mapping is ours and no reference points into it.
-    .map(|mapping| match unsafe { libc::madvise(mapping, length, libc::MADV_COLLAPSE) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+    .map(|mapping| {
+        // SAFETY: the mapping is ours and no reference points into it.
+        let advise = || match unsafe { libc::madvise(mapping, length, libc::MADV_COLLAPSE) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        };
+        // What holds nothing yet is refused by some (Linux 6.18): a first small page for each huge one.
+        let fill = |at| fallocate(file, FallocateFlags::empty(), at, 1);
+        advise().or_else(|_| {
+            (begin..end).step_by(HUGE as usize).try_for_each(fill)?;
+            advise()
+        })
     });
     // SAFETY: the reservation, whatever is mapped in it; no reference points into it.
     unsafe { munmap(place, reserved) }?;

@@ -19,7 +19,7 @@ const PROGRAMS: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64",
 /// Directories that hold programs this host's administrator put there, and perhaps their configuration.
 const OWN_PROGRAMS: &[&str] = &["/usr/local", "/opt"];
 
-/// Directories every program expects, empty: guest init mounts on some of them.
+/// Directories every program expects, empty. Guest init relies on them: it mounts on some, and makes none.
 const EMPTY: &[(&str, u32)] = &[
     ("/dev", 0o755),
     ("/home", 0o755),
@@ -30,6 +30,9 @@ const EMPTY: &[(&str, u32)] = &[
     ("/var", 0o755),
     ("/var/tmp", 0o1777),
 ];
+
+/// A link every program expects. In the guest, making it would begin with a copy of the directory it is in.
+const RUN_LINK: (&str, &str) = ("/var/run", "/run");
 
 /// Entries of `/etc` that are never shown, although some hosts leave them open to everyone.
 #[rustfmt::skip]
@@ -61,6 +64,11 @@ const CONFIGURATION: &str = "configuration every user may read";
 pub(super) fn describe(view: &mut View) -> Result<(), Error> {
     for &(path, mode) in EMPTY {
         view.add(path, Kind::Directory { mode }, "empty");
+    }
+    let (link, target) = RUN_LINK;
+    // A host that has a directory there may have its current directory in it.
+    if Path::new(link).is_symlink() || !Path::new(link).is_dir() {
+        view.add(link, Kind::Link { target: target.into() }, "as everywhere");
     }
     for (path, audience) in programs()? {
         program(view, &path, audience)?;

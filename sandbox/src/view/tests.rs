@@ -185,3 +185,18 @@ fn a_relative_or_missing_current_directory_is_an_error() {
         assert!(View::of(&Request { cwd: cwd.into(), ..Request::default() }).is_err());
     }
 }
+
+#[test]
+fn what_guest_init_relies_on_is_there() {
+    let home = home();
+    for cwd in ["/", "/tmp", "/var/tmp", "/dev"] {
+        let view = View::of(&request(home.path(), Path::new(cwd), &[])).unwrap();
+        let kind =
+            |path: &str| view.entries().iter().find(|entry| entry.path == Path::new(path)).map(|entry| &entry.kind);
+        for path in ["/dev", "/proc", "/sys", "/run", "/tmp", "/var", "/var/tmp"] {
+            assert!(matches!(kind(path), Some(Kind::Directory { .. } | Kind::Shown { .. })), "{path} from {cwd}");
+        }
+        let run = Path::new("/var/run");
+        assert!(matches!(kind("/var/run"), Some(Kind::Link { .. })) || !run.is_symlink() && run.is_dir());
+    }
+}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Checks volumes (`-v SRC:DST[:ro]`). Parsing them is the command line's business, mounting them the guest's.
 
-use super::{Error, Volume};
+use super::Error;
+use crate::spec::Volume;
 use std::path::{Component, Path, PathBuf};
 
 /// What a target must not be or be inside of, and why.
@@ -69,7 +70,7 @@ mod tests {
         std::os::unix::fs::symlink(directory.path(), &link).unwrap();
         let checked = check(&[volume(&link, "/data")]).unwrap();
         assert_eq!(checked[0].source, directory.path().canonicalize().unwrap());
-        assert!(checked[0].is_directory());
+        assert!(checked[0].source.is_dir());
 
         assert!(matches!(check(&[volume(Path::new("/dev/null"), "/n")]), Err(Error::VolumeKind(_))));
         assert!(matches!(check(&[volume(Path::new("/nowhere"), "/n")]), Err(Error::VolumeSource { .. })));

@@ -81,6 +81,15 @@ pub struct Setup {
     pub notify: Box<dyn Notify>,
 }
 
+/// Where a ring lies: its entries, and the guest addresses of its parts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) size: u16,
+    pub(super) descriptors: u64,
+    pub(super) available: u64,
+    pub(super) used: u64,
+}
+
 /// A running ring. Its geometry cannot change.
 pub struct Ring {
     queue: Queue,
@@ -219,12 +228,8 @@ impl Ring {
         if self.queue.is_valid(memory) {
             return Ok(());
         }
-        Err(Error::Geometry {
-            size: self.queue.size(),
-            descriptors: self.queue.desc_table(),
-            available: self.queue.avail_ring(),
-            used: self.queue.used_ring(),
-        })
+        let Place { size, descriptors, available, used } = self.place();
+        Err(Error::Geometry { size, descriptors, available, used })
     }
 
     /// After a call of the device: notifies the driver if it has something new and wants to know. `true`: the device
@@ -240,6 +245,17 @@ impl Ring {
     pub(super) fn set_notify(&mut self, notify: Box<dyn Notify>) -> Result<(), Error> {
         self.notify = notify;
         self.notify.notify().map_err(Error::Notify)
+    }
+
+    /// Where it lies.
+    pub(super) fn place(&self) -> Place {
+        let queue = &self.queue;
+        Place {
+            size: queue.size(),
+            descriptors: queue.desc_table(),
+            available: queue.avail_ring(),
+            used: queue.used_ring(),
+        }
     }
 
     /// Its kick descriptor.

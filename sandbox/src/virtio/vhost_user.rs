@@ -92,7 +92,7 @@ pub fn serve(socket: UnixStream, device: Box<dyn Device>) -> Result<Server, Erro
         // It may be closed already; either way the server's thread will find it so.
         drop(retired.shutdown(Shutdown::Both));
     });
-    let worker = Arc::new(Worker::spawn(device, memory.clone(), on_fault).map_err(Error::Worker)?);
+    let worker = Arc::new(Worker::spawn(device, memory.clone(), on_fault, || Ok(())).map_err(Error::Worker)?);
 
     let name = format!("vu-{}", worker.traits().id.name());
     let finish = Finish { end: Arc::clone(&end), worker: Arc::clone(&worker), socket: theirs };

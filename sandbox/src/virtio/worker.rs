@@ -45,6 +45,10 @@ pub enum Error {
 /// What a front-end does when its device has retired. Called from the device's thread, so it must not wait for it.
 pub type OnFault = Box<dyn Fn(Fault) + Send>;
 
+/// What a device's thread does first; the device is not served by a thread that failed to. A front-end that is part of a
+/// confined process confines it here.
+pub type Enter = fn() -> io::Result<()>;
+
 /// A device and its thread. Dropping it ends both.
 #[derive(Debug)]
 pub struct Worker {
@@ -60,7 +64,7 @@ impl Worker {
     ///
     /// # Errors
     /// If the kernel refuses a descriptor or the thread.
-    pub fn spawn(device: Box<dyn Device>, memory: Memory, on_fault: OnFault) -> Result<Self, Error> {
+    pub fn spawn(device: Box<dyn Device>, memory: Memory, on_fault: OnFault, enter: Enter) -> Result<Self, Error> {
         let mut traits = device.traits();
         traits.features |= ring::FEATURES;
         let name = traits.id.name();
@@ -75,7 +79,7 @@ impl Worker {
         let engine = Engine::new(device, memory, epoll, inbox, on_fault);
         let thread = std::thread::Builder::new()
             .name(format!("virtio-{name}"))
-            .spawn(move || engine.run())
+            .spawn(move || engine.run(enter))
             .map_err(|source| Error::Thread { device: name, source })?;
         Ok(Self { traits, config, commands, wake, thread: Some(thread) })
     }

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A guest's driver in miniature: rings in a memory, chains by hand, and whatever else a guest can write.
 
-use super::front::{End, Front, Kind};
+use super::front::{End, Front, Kind, Remains};
 use crate::memory::{self, Memory};
 use crate::virtio::device::Device;
-use rustix::event::{PollFd, PollFlags, Timespec};
+use crate::virtio::mmio::Window;
 use std::fs::File;
-use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// Bytes of guest memory.
 pub(super) const MEMORY: u64 = 4 << 20;
+/// Where the pieces of a memory in pieces end and begin.
+pub(super) const SEAM: u64 = 2 << 20;
+pub(super) const LOW_END: u64 = 3 << 20;
+pub(super) const HIGH: u64 = 4 << 30;
 /// Entries of each ring.
 pub(super) const RING: u16 = 64;
 /// Where a test's own bytes may lie.
@@ -37,6 +41,8 @@ pub(super) struct Side {
     pub(super) position: u16,
     pub(super) kick: EventFd,
     pub(super) call: EventFd,
+    /// From the descriptor table to the used ring.
+    pub(super) used_offset: u64,
     offered: u16,
     seen: u16,
     next_descriptor: u16,
@@ -48,7 +54,7 @@ impl Side {
     }
 
     pub(super) fn used(&self) -> u64 {
-        self.base + 0x2000
+        self.base + self.used_offset
     }
 }
 
@@ -63,12 +69,29 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(kind: Kind, device: Box<dyn Device>) -> Self {
         let (file, memory) = memory::create(MEMORY).expect("memory");
+        Self::over(kind, device, file, memory)
+    }
+
+    /// With memory in three pieces: two that touch at [`SEAM`], and one beyond a gap from [`LOW_END`] to [`HIGH`].
+    pub(super) fn in_pieces(kind: Kind, device: Box<dyn Device>) -> Self {
+        let (file, _whole) = memory::create(MEMORY).expect("memory");
+        let piece = |at: u64, length: u64, offset: u64| {
+            let file = FileOffset::new(file.try_clone().expect("file"), offset);
+            (GuestAddress(at), usize::try_from(length).expect("small"), Some(file))
+        };
+        let pieces = [piece(0, SEAM, 0), piece(SEAM, LOW_END - SEAM, SEAM), piece(HIGH, MEMORY - LOW_END, LOW_END)];
+        let map = GuestMemoryMmap::from_ranges_with_files(pieces).expect("map");
+        Self::over(kind, device, file, Memory::new(map))
+    }
+
+    fn over(kind: Kind, device: Box<dyn Device>, file: File, memory: Memory) -> Self {
         let event = || EventFd::new(EFD_NONBLOCK).expect("eventfd");
         let side = |index: u64| Side {
             base: 0x10000 * (index + 1),
             position: 0,
             kick: event(),
             call: event(),
+            used_offset: 0x2000,
             offered: 0,
             seen: 0,
             next_descriptor: 0,
@@ -87,19 +110,22 @@ impl Driver {
     }
 
     pub(super) fn start_all(&mut self) {
-        for index in 0..self.sides.len() {
-            self.start(index);
-        }
+        let rings: Vec<usize> = (0..self.sides.len()).collect();
+        self.start_rings(&rings);
     }
 
     pub(super) fn start(&mut self, index: usize) {
-        self.front.start(index, &self.sides[index], &self.memory).expect("start");
+        self.start_rings(&[index]);
+    }
+
+    pub(super) fn start_rings(&mut self, rings: &[usize]) {
+        self.front.start(rings, &self.sides, &self.memory).expect("start");
     }
 
     /// Starts a ring whose parts are all moved up.
     pub(super) fn try_start_at(&mut self, index: usize, shift: u64) -> Result<(), String> {
         self.sides[index].base = self.sides[index].base.wrapping_add(shift);
-        self.front.start(index, &self.sides[index], &self.memory)
+        self.front.start(&[index], &self.sides, &self.memory)
     }
 
     pub(super) fn stop(&mut self, index: usize) -> u16 {
@@ -111,9 +137,14 @@ impl Driver {
         self.front.reset();
     }
 
-    /// The other process dies; what remains is the device's server.
-    pub(super) fn into_server(self) -> crate::virtio::vhost_user::Server {
-        self.front.into_server()
+    /// The other process, or the machine, dies.
+    pub(super) fn die(self) -> Remains {
+        self.front.die()
+    }
+
+    /// The registers, for what only they can do.
+    pub(super) fn window(&self) -> &Window {
+        self.front.window()
     }
 
     /// Waits until the device has retired or its server has ended.
@@ -163,7 +194,8 @@ impl Driver {
     }
 
     /// Offers a chain. Descriptors are taken in turn, so a test must not have more than a ring of them in flight.
-    pub(super) fn offer(&mut self, index: usize, buffers: &[Buffer]) {
+    /// Returns its head.
+    pub(super) fn offer(&mut self, index: usize, buffers: &[Buffer]) -> u16 {
         let head = self.sides[index].next_descriptor;
         for (step, buffer) in (0..).zip(buffers) {
             let descriptor = (head + step) % RING;
@@ -173,6 +205,7 @@ impl Driver {
         }
         self.sides[index].next_descriptor = (head + buffers.len() as u16) % RING;
         self.offer_head(index, head);
+        head
     }
 
     /// Offers the chain that begins at a descriptor.
@@ -195,7 +228,7 @@ impl Driver {
     }
 
     pub(super) fn kick(&self, index: usize) {
-        self.sides[index].kick.write(1).expect("kick");
+        self.front.kick(index, &self.sides[index]);
     }
 
     /// Chains offered and not used yet.
@@ -217,21 +250,11 @@ impl Driver {
         self.write_memory(event_at, &seen.to_le_bytes());
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         while self.read_u16(used + 2) == seen {
-            wait(&self.sides[index].call);
+            self.front.wait(&self.sides[index]);
         }
         self.sides[index].seen = seen.wrapping_add(1);
         let element = self.read_memory(used + 4 + 8 * u64::from(seen % RING), 8);
         let number = |at: usize| u32::from_le_bytes([element[at], element[at + 1], element[at + 2], element[at + 3]]);
         (number(0), number(4))
     }
-}
-
-/// Waits for a notification, not for ever, and takes it.
-fn wait(call: &EventFd) {
-    use std::os::fd::AsRawFd;
-    let fd = super::front::duplicate(call.as_raw_fd());
-    let mut polled = [PollFd::new(&fd, PollFlags::IN)];
-    let deadline = Timespec { tv_sec: 10, tv_nsec: 0 };
-    assert_eq!(rustix::event::poll(&mut polled, Some(&deadline)), Ok(1), "no notification came");
-    call.read().expect("read");
 }

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ways to reach a device: its worker, and the `vhost` crate's side of a vhost-user connection.
+//! The ways to reach a device: its worker, the `vhost` crate's side of a vhost-user connection, a register window, and
+//! a register window that reaches it over a vhost-user connection.
 
 use super::driver::{MEMORY, RING, Side};
+use super::window;
 use crate::memory::Memory;
 use crate::sys::eventfd;
 use crate::virtio::device::{Device, Fault};
+use crate::virtio::mmio::{Backing, Window};
+use crate::virtio::remote::Backend;
 use crate::virtio::ring::{self, Notify, Ring, Setup};
 use crate::virtio::vhost_user::{Ending, Server, serve};
 use crate::virtio::worker::Worker;
@@ -25,23 +29,53 @@ use vm_memory::GuestAddressSpace;
 const PEER: u64 = 0x7f00_0000_0000;
 
 /// Which way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Bare,
     VhostUser,
+    Window,
+    Remote,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 4] = [Self::Bare, Self::VhostUser, Self::Window, Self::Remote];
+    /// Those that let a stopped ring go on.
+    pub(super) const RESUMING: [Self; 2] = [Self::Bare, Self::VhostUser];
+    /// Those with registers.
+    pub(super) const REGISTERS: [Self; 2] = [Self::Window, Self::Remote];
 }
 
 /// How a device ended, whichever way it was reached.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
-    Fault(Fault),
+    /// The indices of this ring made no sense.
+    Ring(u16),
+    /// All that a driver can see.
+    NeedsReset,
     Other,
+}
+
+impl End {
+    fn of(fault: &Fault) -> Self {
+        match fault {
+            Fault::Ring { index, source: ring::Error::Queue(_) } => Self::Ring(*index),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What is left when the other process, or the machine, has died.
+pub(super) enum Remains {
+    Server(Server),
+    Window(Box<Window>),
 }
 
 /// A front-end of either kind.
 pub(super) enum Front {
     Bare { worker: Worker, faults: mpsc::Receiver<Fault> },
     VhostUser { frontend: Frontend, server: Server },
+    Window { window: Window },
+    Remote { window: Window, server: Server },
 }
 
 /// A second descriptor of the same file. (The crates' own types do not convert without `unsafe`.)
@@ -64,13 +98,25 @@ impl Front {
             Kind::Bare => {
                 let (report, faults) = mpsc::channel();
                 let on_fault = Box::new(move |fault| report.send(fault).expect("report"));
-                Self::Bare { worker: Worker::spawn(device, memory, on_fault).expect("worker"), faults }
+                Self::Bare { worker: Worker::spawn(device, memory, on_fault, || Ok(())).expect("worker"), faults }
             }
             Kind::VhostUser => {
                 let rings = device.traits().rings.len();
                 let (ours, theirs) = UnixStream::pair().expect("pair");
                 let server = serve(ours, device).expect("serve");
                 Self::VhostUser { frontend: greet(theirs, rings, file), server }
+            }
+            Kind::Window => {
+                Self::Window { window: Window::new(Backing::Local(device, || Ok(())), memory).expect("window") }
+            }
+            Kind::Remote => {
+                let (ours, theirs) = UnixStream::pair().expect("pair");
+                let mut config = vec![0; device.traits().config];
+                device.config(0, &mut config);
+                let backend = Backend::new(device.traits(), config, theirs);
+                let window = Window::new(Backing::Remote(backend), memory).expect("window");
+                // It begins to serve only now.
+                Self::Remote { window, server: serve(ours, device).expect("serve") }
             }
         }
     }
@@ -79,6 +125,7 @@ impl Front {
         match self {
             Self::Bare { worker, .. } => worker.traits().features,
             Self::VhostUser { frontend, .. } => frontend.get_features().expect("features"),
+            Self::Window { window } | Self::Remote { window, .. } => window::features(window),
         }
     }
 
@@ -93,10 +140,23 @@ impl Front {
                 let blank = vec![0; length];
                 frontend.get_config(offset, length as u32, VhostUserConfigFlags::empty(), &blank).expect("config").1
             }
+            Self::Window { window } | Self::Remote { window, .. } => {
+                let mut bytes = vec![0xff; length];
+                window.read(0x100 + u64::from(offset), &mut bytes);
+                bytes
+            }
         }
     }
 
-    pub(super) fn start(&mut self, index: usize, side: &Side, memory: &Memory) -> Result<(), String> {
+    /// Starts these rings, for a window all that there will be.
+    pub(super) fn start(&mut self, rings: &[usize], sides: &[Side], memory: &Memory) -> Result<(), String> {
+        match self {
+            Self::Window { window } | Self::Remote { window, .. } => window::bring_up(window, rings, sides),
+            _ => rings.iter().try_for_each(|index| self.start_one(*index, &sides[*index], memory)),
+        }
+    }
+
+    fn start_one(&mut self, index: usize, side: &Side, memory: &Memory) -> Result<(), String> {
         match self {
             Self::Bare { worker, .. } => {
                 let setup = Setup {
@@ -133,6 +193,35 @@ impl Front {
                 })()
                 .map_err(|error| error.to_string())
             }
+            Self::Window { .. } | Self::Remote { .. } => unreachable!("all at once"),
+        }
+    }
+
+    pub(super) fn kick(&self, index: usize, side: &Side) {
+        match self {
+            Self::Bare { .. } | Self::VhostUser { .. } => side.kick.write(1).expect("kick"),
+            Self::Window { window } | Self::Remote { window, .. } => window::kick(window, index),
+        }
+    }
+
+    /// Waits for a notification, not for ever, and takes it.
+    pub(super) fn wait(&self, side: &Side) {
+        match self {
+            Self::Bare { .. } | Self::VhostUser { .. } => {
+                let fd = duplicate(side.call.as_raw_fd());
+                let deadline = Timespec { tv_sec: 10, tv_nsec: 0 };
+                let mut polled = [PollFd::new(&fd, PollFlags::IN)];
+                assert_eq!(rustix::event::poll(&mut polled, Some(&deadline)), Ok(1), "no notification came");
+                side.call.read().expect("read");
+            }
+            Self::Window { window } | Self::Remote { window, .. } => drop(window::wait(window)),
+        }
+    }
+
+    pub(super) fn window(&self) -> &Window {
+        match self {
+            Self::Bare { .. } | Self::VhostUser { .. } => unreachable!("no registers"),
+            Self::Window { window } | Self::Remote { window, .. } => window,
         }
     }
 
@@ -140,6 +229,10 @@ impl Front {
         match self {
             Self::Bare { worker, .. } => worker.stop_ring(index as u16).expect("running"),
             Self::VhostUser { frontend, .. } => frontend.get_vring_base(index).expect("base") as u16,
+            Self::Window { window } | Self::Remote { window, .. } => {
+                window::stop(window, index);
+                0
+            }
         }
     }
 
@@ -147,31 +240,43 @@ impl Front {
         match self {
             Self::Bare { worker, .. } => worker.reset(),
             Self::VhostUser { .. } => unreachable!("the protocol has no reset here"),
+            Self::Window { window } | Self::Remote { window, .. } => {
+                window::write(window, window::STATUS, 0);
+                assert_eq!(window::read(window, window::STATUS), 0);
+            }
         }
     }
 
-    pub(super) fn into_server(self) -> Server {
+    /// The other process, or the machine, dies.
+    pub(super) fn die(self) -> Remains {
         match self {
-            Self::Bare { .. } => unreachable!("no server"),
-            Self::VhostUser { server, .. } => server,
+            Self::Bare { .. } => unreachable!("nobody there"),
+            Self::VhostUser { server, .. } | Self::Remote { server, .. } => Remains::Server(server),
+            Self::Window { window } => {
+                window.hang_up();
+                Remains::Window(Box::new(window))
+            }
         }
     }
 
     pub(super) fn end(&mut self) -> End {
         match self {
-            Self::Bare { faults, .. } => End::Fault(faults.recv_timeout(Duration::from_secs(10)).expect("fault")),
-            Self::VhostUser { server, .. } => {
+            Self::Bare { faults, .. } => End::of(&faults.recv_timeout(Duration::from_secs(10)).expect("fault")),
+            Self::VhostUser { server, .. } | Self::Remote { server, .. } => {
                 let ended = server.ended();
                 let mut polled = [PollFd::from_borrowed_fd(ended, PollFlags::IN)];
                 let deadline = Timespec { tv_sec: 10, tv_nsec: 0 };
                 assert_eq!(rustix::event::poll(&mut polled, Some(&deadline)), Ok(1), "it did not end");
                 match server.ending().expect("reason") {
-                    Ending::Fault(Fault::Ring { index, source: ring::Error::Queue(_) }) => {
-                        let source = ring::Error::Queue(virtio_queue::Error::InvalidAvailRingIndex);
-                        End::Fault(Fault::Ring { index: *index, source })
-                    }
+                    Ending::Fault(fault) => End::of(fault),
                     _ => End::Other,
                 }
+            }
+            Self::Window { window } => {
+                while window::read(window, window::STATUS) & window::NEEDS_RESET == 0 {
+                    window::wait(window);
+                }
+                End::NeedsReset
             }
         }
     }

@@ -2,7 +2,7 @@
 //! The socket device behind either front-end, by its rings.
 
 use super::driver::{Buffer, DATA, Driver, WRITE};
-use super::front::Kind;
+use super::front::{Kind, Remains};
 use crate::virtio::vsock::packet::{HEADER_LEN, Header, TYPE_STREAM, op, shutdown};
 use crate::virtio::vsock::{GUEST_CID, HOST_CID, Vsock};
 use std::collections::HashMap;
@@ -27,13 +27,12 @@ struct Guest {
 }
 
 fn each(case: impl Fn(&mut Guest)) {
-    for kind in [Kind::Bare, Kind::VhostUser] {
+    for kind in Kind::ALL {
         let (device, host) = UnixStream::pair().expect("pair");
         host.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("timeout");
         let mut driver = Driver::new(kind, Box::new(Vsock::new(vec![(PORT, device)])));
         // QEMU keeps the event ring: these two are all there is.
-        driver.start(RX);
-        driver.start(TX);
+        driver.start_rings(&[RX, TX]);
         let mut guest = Guest { driver, host, posted: HashMap::new(), next_post: 0, window: 1 << 18 };
         case(&mut guest);
     }
@@ -237,11 +236,11 @@ fn answers_wait_for_buffers_and_packets_for_answers() {
 
 #[test]
 fn what_the_guest_sent_arrives_though_it_dies_at_once() {
-    let (device, mut host) = UnixStream::pair().expect("pair");
-    let server = {
-        let mut driver = Driver::new(Kind::VhostUser, Box::new(Vsock::new(vec![(PORT, device)])));
-        driver.start(RX);
-        driver.start(TX);
+    for kind in [Kind::VhostUser, Kind::Window, Kind::Remote] {
+        let (device, mut host) = UnixStream::pair().expect("pair");
+        host.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("timeout");
+        let mut driver = Driver::new(kind, Box::new(Vsock::new(vec![(PORT, device)])));
+        driver.start_rings(&[RX, TX]);
         let (_, other) = UnixStream::pair().expect("pair");
         let mut guest = Guest { driver, host: other, posted: HashMap::new(), next_post: 0, window: 1 << 18 };
         guest.connect();
@@ -262,10 +261,15 @@ fn what_the_guest_sent_arrives_though_it_dies_at_once() {
         guest.driver.write_memory(DATA, &header.bytes());
         let first = Buffer { address: DATA, length: HEADER_LEN as u32, flags: 0 };
         guest.driver.offer(TX, &[first, Buffer { address: DATA + 4096, length: 4096, flags: 0 }]);
-        guest.driver.into_server()
-    };
-    let mut seen = Vec::new();
-    host.read_to_end(&mut seen).expect("read");
-    assert_eq!(seen.len(), (3 * (64 << 10)) + 4096);
-    assert!(matches!(server.ending(), None | Some(crate::virtio::vhost_user::Ending::Closed)));
+        let remains = guest.driver.die();
+        let mut seen = Vec::new();
+        host.read_to_end(&mut seen).expect("read");
+        assert_eq!(seen.len(), (3 * (64 << 10)) + 4096, "{kind:?}");
+        match remains {
+            Remains::Server(server) => {
+                assert!(matches!(server.ending(), None | Some(crate::virtio::vhost_user::Ending::Closed)));
+            }
+            Remains::Window(window) => assert!(window.fault().is_none()),
+        }
+    }
 }

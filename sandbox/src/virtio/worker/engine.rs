@@ -8,7 +8,7 @@ use crate::memory::Memory;
 use crate::sys::epoll::{Epoll, Interest};
 use crate::virtio::device::{Device, Fault, Io, Token};
 use crate::virtio::ring::{Notify, Ring};
-use crate::virtio::worker::OnFault;
+use crate::virtio::worker::{Enter, OnFault};
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc;
 use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
@@ -63,8 +63,11 @@ impl Engine {
     }
 
     /// Runs until told to quit. A panic is a defect of ours, but still the device's end and no more.
-    pub(super) fn run(mut self) {
-        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
+    pub(super) fn run(mut self, enter: Enter) {
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            enter().map_err(Fault::Host)?;
+            self.serve()
+        }));
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => (self.on_fault)(fault),

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How a process of ours gives up what it does not need: namespaces of its own, a root of its own, capabilities, and a
+//! filter of system calls (user_namespaces(7), pivot_root(2), capabilities(7), seccomp(2)).
+//!
+//! Not for what each process keeps: that stands with the process.
+
+mod cage;
+
+pub(crate) use cage::Cage;
+
+use crate::sys::calls;
+use crate::sys::namespace;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, mount_remount, move_mount, unmount,
+};
+use rustix::process::{Pid, Signal, chdir, fchdir, getppid, pivot_root, set_parent_process_death_signal};
+use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+use std::collections::BTreeMap;
+use std::io;
+
+/// Why a process could not be confined.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call failed.
+    #[error("{doing}")]
+    Step {
+        /// What was attempted.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The parent has ended.
+    #[error("find the parent alive")]
+    Orphan,
+    /// The filter's rules make no program.
+    #[error("compile the system call filter")]
+    Compile(#[from] seccompiler::BackendError),
+    /// The kernel did not take the filter.
+    #[error("install the system call filter")]
+    Install(#[from] seccompiler::Error),
+}
+
+fn step<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Error {
+    move |source| Error::Step { doing, source: source.into() }
+}
+
+/// Begins a process of ours that serves another: a panic in any of its threads ends it, since half of it would leave a
+/// guest waiting for ever, and what our parent did not mean to hand down is closed. For its very beginning, when it has
+/// no descriptor of its own beyond the standard streams.
+pub(crate) fn begin() -> io::Result<()> {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+    namespace::close_from(3)
+}
+
+/// Ends this process when its parent ends, even if it has done so by now. A change of credentials clears this
+/// (prctl(2)), so it is asked for again after [`give_up_rights`].
+pub(crate) fn die_with(parent: u32) -> Result<(), Error> {
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(step("ask for the death signal"))?;
+    if getppid().map(Pid::as_raw_pid).map(i64::from) == Some(i64::from(parent)) { Ok(()) } else { Err(Error::Orphan) }
+}
+
+/// Moves this process, which must have one thread only, into namespaces of its own: users, mounts, network, System V
+/// objects and host name.
+pub(crate) fn separate() -> Result<(), Error> {
+    let spaces = UnshareFlags::NEWUSER
+        | UnshareFlags::NEWNS
+        | UnshareFlags::NEWNET
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWUTS;
+    namespace::unshare(spaces).map_err(step("take a user namespace (are they forbidden here?)"))
+}
+
+/// A tmpfs that is to become the root. It is mounted over the present one, which stays reachable by absolute paths until
+/// [`Root::enter`].
+#[derive(Debug)]
+pub(crate) struct Root(OwnedFd);
+
+impl Root {
+    /// Makes it, in a mount namespace of our own.
+    pub(crate) fn new() -> Result<Self, Error> {
+        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(step("open a tmpfs"))?;
+        fsconfig_set_string(context.as_fd(), "mode", "0755").map_err(step("set the mode of a tmpfs"))?;
+        fsconfig_set_string(context.as_fd(), "size", "4m").map_err(step("set the size of a tmpfs"))?;
+        fsconfig_create(context.as_fd()).map_err(step("create a tmpfs"))?;
+        let attributes =
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let base = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(step("make a mount of a tmpfs"))?;
+        move_mount(base.as_fd(), "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(step("mount a tmpfs"))?;
+        Ok(Self(base))
+    }
+
+    /// Makes it the root, lets go of the old one and makes the root itself read-only; what is mounted on it is
+    /// restricted in its own way.
+    pub(crate) fn enter(&self) -> Result<(), Error> {
+        fchdir(&self.0).map_err(step("enter the new root"))?;
+        pivot_root(".", ".").map_err(step("change the root"))?;
+        // The old root lies on top of the new one now (pivot_root(2), "pivot_root(".", ".")").
+        unmount(".", UnmountFlags::DETACH).map_err(step("let go of the host's root"))?;
+        chdir("/").map_err(step("enter the root"))?;
+        let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount_remount("/", flags, "").map_err(step("make the root read-only"))
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Takes all capabilities but those `kept` out of reach for good, of this process and of any program it might execute.
+pub(crate) fn bound_rights(kept: CapabilitySet) {
+    for capability in CapabilitySet::all().difference(kept) {
+        // Fails for one that this kernel does not know, which then nobody can have.
+        let _ = rustix::thread::remove_capability_from_bounding_set(capability);
+    }
+}
+
+/// Gives up every capability but those `kept`, for good. The process must still have one thread only.
+pub(crate) fn give_up_rights(kept: CapabilitySet) -> Result<(), Error> {
+    let failed = || step::<Errno>("give up rights");
+    // Root is a user like any other from now on, and no_new_privs takes from files what they might grant.
+    let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
+    rustix::thread::set_capabilities_secure_bits(bits).map_err(failed())?;
+    rustix::thread::clear_ambient_capability_set().map_err(failed())?;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).map_err(failed())?;
+    rustix::thread::set_no_new_privs(true).map_err(failed())
+}
+
+/// System calls that a filter allows, each with what its arguments must be.
+pub(crate) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Rules that allow each of these calls, whatever its arguments are.
+pub(crate) fn allow(allowed: &[i64]) -> Rules {
+    allowed.iter().map(|call| (*call, vec![])).collect()
+}
+
+/// A rule that an argument of a call has this value.
+pub(crate) fn argument(number: u8, value: u64) -> Result<SeccompRule, Error> {
+    rule(number, SeccompCmpOp::Eq, value)
+}
+
+/// A rule that an argument of a call has none of these bits.
+pub(crate) fn argument_without(number: u8, bits: u64) -> Result<SeccompRule, Error> {
+    rule(number, SeccompCmpOp::MaskedEq(bits), 0)
+}
+
+fn rule(number: u8, operation: SeccompCmpOp, value: u64) -> Result<SeccompRule, Error> {
+    let condition = SeccompCondition::new(number, SeccompCmpArgLen::Qword, operation, value)?;
+    Ok(SeccompRule::new(vec![condition])?)
+}
+
+/// Adds what making threads takes, which also names them.
+pub(crate) fn allow_threads(rules: &mut Rules) -> Result<(), Error> {
+    rules.insert(calls::CLONE3, vec![]);
+    rules.insert(calls::CLONE, vec![rule(0, SeccompCmpOp::MaskedEq(calls::THREAD), calls::THREAD)?]);
+    rules.insert(calls::PRCTL, vec![argument(0, calls::SET_NAME)?]);
+    Ok(())
+}
+
+/// Has this thread, and every one it starts, told that clone3(2) is missing: a filter cannot see its arguments, and the C
+/// library falls back to clone(2).
+pub(crate) fn hide_clone3() -> Result<(), Error> {
+    let enosys = u32::from(Errno::NOSYS.raw_os_error().unsigned_abs() as u16);
+    install([(calls::CLONE3, vec![])].into(), SeccompAction::Allow, SeccompAction::Errno(enosys))
+}
+
+/// Leaves this thread, and every one it starts, with these system calls. Any other ends the process: it has a reason
+/// only if somebody has taken it over.
+pub(crate) fn filter(rules: Rules) -> Result<(), Error> {
+    install(rules, SeccompAction::KillProcess, SeccompAction::Allow)
+}
+
+fn install(rules: Rules, other: SeccompAction, named: SeccompAction) -> Result<(), Error> {
+    let program: BpfProgram = SeccompFilter::new(rules, other, named, TargetArch::x86_64)?.try_into()?;
+    Ok(seccompiler::apply_filter(&program)?)
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the monitor and its parent say to each other: the plan at the beginning, a last word at the end.
+//!
+//! Both are the same executable, so the format (postcard) needs no version. The descriptors that come with a plan, in
+//! this order: KVM, kernel, initramfs, console, the file server's connection, and a stream for each port.
+
+use postcard::Error;
+use serde::{Deserialize, Serialize};
+
+use super::Ending;
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// The process that must be our parent still.
+    pub(crate) parent: u32,
+    /// Guest memory in bytes.
+    pub(crate) memory: u64,
+    /// Virtual CPUs.
+    pub(crate) cpus: u32,
+    /// Whether the CPUs can virtualize in turn.
+    pub(crate) nested: bool,
+    /// The part of the kernel command line that is not the monitor's.
+    pub(crate) command_line: String,
+    /// Host ports, in the order of their streams.
+    pub(crate) ports: Vec<u32>,
+}
+
+/// How the machine ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Word {
+    /// By the guest's doing; what it did.
+    Guest(String),
+    /// By something that failed; what.
+    Failed(String),
+}
+
+impl From<Ending> for Word {
+    fn from(ending: Ending) -> Self {
+        let guest = |what: &str| Self::Guest(what.to_owned());
+        let failed = |what: &str| Self::Failed(what.to_owned());
+        match ending {
+            Ending::Reset => guest("by the reset port"),
+            Ending::TripleFault => guest("by a triple fault"),
+            Ending::SystemEvent { kind } => Self::Guest(format!("by KVM's system event {kind}")),
+            Ending::Halted => failed("a virtual CPU halted outside of KVM"),
+            Ending::InternalError { suberror, data } => {
+                let kind = match suberror {
+                    1 => "an instruction could not be emulated",
+                    2 => "two exceptions at once",
+                    3 => "an event could not be delivered",
+                    4 => "an exit for an unknown reason",
+                    _ => "of an unknown kind",
+                };
+                Self::Failed(format!("KVM internal error {suberror} ({kind}), data {data:x?}"))
+            }
+            Ending::EntryFailure { reason } => {
+                Self::Failed(format!("the processor refused to enter the guest, reason {reason:#x}"))
+            }
+            Ending::MemoryFault { address } => Self::Failed(format!("guest memory at {address:#x} cannot be used")),
+            Ending::Unexpected { exit } => Self::Failed(format!("unexpected exit from the guest: {exit}")),
+            Ending::Failed { errno } => {
+                Self::Failed(format!("KVM_RUN failed: {}", std::io::Error::from_raw_os_error(errno)))
+            }
+            Ending::Unconfined { errno } => Self::Failed(format!(
+                "cannot confine the thread of a virtual CPU: {}",
+                std::io::Error::from_raw_os_error(errno)
+            )),
+            Ending::Panicked => failed("the thread of a virtual CPU panicked"),
+            Ending::Stopped => failed("the virtual CPUs were stopped"),
+        }
+    }
+}
+
+impl Plan {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, Error> {
+        postcard::to_allocvec(self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        postcard::from_bytes(bytes)
+    }
+}
+
+impl Word {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, Error> {
+        postcard::to_allocvec(self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        postcard::from_bytes(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_understood() {
+        let plan = Plan {
+            parent: 1,
+            memory: 1 << 30,
+            cpus: 2,
+            nested: false,
+            command_line: "quiet".to_owned(),
+            ports: vec![1, 2],
+        };
+        assert_eq!(Plan::decode(&plan.encode().unwrap()).unwrap(), plan);
+        let word = Word::Guest("triple fault".to_owned());
+        assert_eq!(Word::decode(&word.encode().unwrap()).unwrap(), word);
+        assert!(Word::decode(&[]).is_err());
+    }
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a turn of the watch waits for, and which of it has something to say: only that is asked, for each question is a
+//! system call.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Watch;
+use crate::engine::Machine;
+use crate::fs;
+
+impl Watch<'_> {
+    /// Waits for anything to happen, or the next deadline.
+    pub(super) fn wait(&self, machine: &Machine, files: &fs::Worker) -> io::Result<Ready> {
+        let timeout = match self.next_deadline() {
+            None => None,
+            Some(at) => {
+                let left = at.saturating_duration_since(Instant::now());
+                Some(Timespec::try_from(left).map_err(io::Error::other)?)
+            }
+        };
+        let bell = self.relays.bell.as_fd();
+        let asked = |fd, events| ask(fd, events, bell);
+        // The machine's end comes first: what was said before it is seen with it.
+        let mut fds = [
+            asked(Some(machine.end_fd()), PollFlags::IN),
+            asked(self.files_alive.then(|| files.as_fd()), PollFlags::IN),
+            asked(Some(bell), PollFlags::IN),
+            asked(self.control_open.then(|| self.session.as_fd()), self.session.interest()),
+            asked(self.signals.map(AsFd::as_fd), PollFlags::IN),
+            asked(machine.console().poll_fd(), PollFlags::IN),
+            asked(self.images.pending(), PollFlags::IN),
+        ];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {
+                let [machine, files, bell, control, signals, console, images] = fds.map(|fd| !fd.revents().is_empty());
+                Ok(Ready { machine, files, bell, control, signals, console, images })
+            }
+            Err(rustix::io::Errno::INTR) => Ok(Ready::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A descriptor to poll. In the place of one that is not there stands another, asked for nothing.
+fn ask<'f>(fd: Option<BorrowedFd<'f>>, events: PollFlags, other: BorrowedFd<'f>) -> PollFd<'f> {
+    match fd {
+        Some(fd) => PollFd::from_borrowed_fd(fd, events),
+        None => PollFd::from_borrowed_fd(other, PollFlags::empty()),
+    }
+}
+
+/// What there is to look at.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    /// The machine's process has ended.
+    pub(super) machine: bool,
+    /// The file server has ended.
+    pub(super) files: bool,
+    /// A stream has come to its end.
+    pub(super) bell: bool,
+    /// The guest says something, or takes more.
+    pub(super) control: bool,
+    pub(super) signals: bool,
+    pub(super) console: bool,
+    pub(super) images: bool,
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The monitor's own story, from the hidden subcommand to the machine's end.
+//!
+//! Not for the parent's side ([`crate::engine`]), nor for what a machine is made of. The order matters: the plan, the
+//! confinement of the process while it has one thread, the devices, the machine, the filter of each thread, and only then
+//! the guest's first instruction.
+
+mod filters;
+
+use crate::confine::{self, Root};
+use crate::devices;
+use crate::engine::kvm::{Plan, Word, layout, vm};
+use crate::engine::{Attachment, Remote, Sockets};
+use crate::memory;
+use crate::packets::{self, Packets};
+use crate::virtio::mmio::Backing;
+use crate::virtio::remote::{self, Backend};
+use filters::Role;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::thread::CapabilitySet;
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+/// The plan was sent before we were started.
+const PLAN: Duration = Duration::from_secs(5);
+
+/// Why there is no machine.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("cannot hear what to run")]
+    Link(#[from] packets::Error),
+    #[error("what to run makes no sense (this command is for internal use)")]
+    Plan(#[source] postcard::Error),
+    #[error("the plan comes without all of its descriptors (this command is for internal use)")]
+    Descriptors,
+    #[error("cannot confine the virtual machine monitor")]
+    Confine(#[from] confine::Error),
+    #[error("cannot confine the virtual machine monitor's first thread")]
+    Filter(#[source] io::Error),
+    #[error("cannot make guest memory")]
+    Memory(#[from] memory::Error),
+    #[error("cannot take in the device of another process")]
+    Remote(#[from] remote::Error),
+    #[error("cannot assemble the virtual machine")]
+    Machine(#[from] vm::Error),
+}
+
+/// Runs the machine that the plan on standard input describes. For the subcommand `vmm`, before the process has any
+/// thread or descriptor of its own.
+#[must_use]
+pub fn serve() -> ExitCode {
+    let Ok(link) = confine::begin().and_then(|()| io::stdin().as_fd().try_clone_to_owned()) else {
+        return ExitCode::FAILURE;
+    };
+    let link = Packets::inherited(link);
+    let word = run(&link).unwrap_or_else(|error| Word::Failed(crate::explain(&error)));
+    // A parent that cannot be told takes our end for a crash.
+    match word.encode().map(|word| link.send(&word, &[])) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn run(link: &Packets) -> Result<Word, Error> {
+    let packet = link.receive(Instant::now() + PLAN)?.ok_or(Error::Descriptors)?;
+    let plan = Plan::decode(&packet.bytes).map_err(Error::Plan)?;
+    let given = Given::of(packet.descriptors, &plan.ports)?;
+
+    confine::die_with(plan.parent)?;
+    confine::separate()?;
+    Root::new()?.enter()?;
+    confine::give_up_rights(CapabilitySet::empty())?;
+    confine::die_with(plan.parent)?;
+
+    let file = memory::file(plan.memory)?;
+    // Before anything is written, so that nothing has to be moved.
+    memory::collapse(&file, &layout::busy(plan.memory));
+    let memory = memory::map(&file, &layout::memory(plan.memory))?;
+    let parts = vm::Parts {
+        kvm: given.kvm,
+        devices: backings(devices::list(given.sockets))?,
+        memory,
+        kernel: given.kernel,
+        initramfs: given.initramfs,
+        command_line: plan.command_line,
+        console: given.console,
+        cpus: plan.cpus,
+        nested: plan.nested,
+    };
+    start(parts, plan.cpus)
+}
+
+/// Runs the machine to its end. No virtual CPU enters the guest before every thread is confined.
+fn start(parts: vm::Parts, cpus: u32) -> Result<Word, Error> {
+    let confined = Arc::new(Barrier::new(cpus as usize + 1));
+    let gate = Arc::clone(&confined);
+    let team = vm::Vm::new(parts)?.start(move || {
+        let entered = Role::Cpu.enter();
+        gate.wait();
+        entered
+    })?;
+    Role::First.enter().map_err(Error::Filter)?;
+    confined.wait();
+    Ok(team.wait().into())
+}
+
+/// What came with the plan.
+struct Given {
+    kvm: OwnedFd,
+    kernel: File,
+    initramfs: File,
+    console: UnixStream,
+    sockets: Sockets,
+}
+
+impl Given {
+    fn of(descriptors: Vec<OwnedFd>, ports: &[u32]) -> Result<Self, Error> {
+        let mut descriptors = descriptors.into_iter();
+        let mut next = || descriptors.next().ok_or(Error::Descriptors);
+        Ok(Self {
+            kvm: next()?,
+            kernel: next()?.into(),
+            initramfs: next()?.into(),
+            console: next()?.into(),
+            sockets: Sockets {
+                files: next()?.into(),
+                ports: ports.iter().map(|port| Ok((*port, next()?.into()))).collect::<Result<_, Error>>()?,
+            },
+        })
+    }
+}
+
+/// What the machine's windows are made for.
+fn backings(devices: Vec<Attachment>) -> Result<Vec<Backing>, Error> {
+    let backing = |attachment| match attachment {
+        Attachment::Local(device) => Ok(Backing::Local(device, || Role::Device.enter())),
+        Attachment::Remote(Remote { id, tag, socket }) => Ok(Backing::Remote(Backend::of(id, tag, socket)?)),
+    };
+    devices.into_iter().map(backing).collect()
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What each thread of the monitor may still ask the kernel for, by its role (seccomp(2)). Any other call ends the
+//! process: it has a reason only if a guest has taken the thread over.
+//!
+//! No thread may open anything, connect, make a thread, signal another process or map what can be executed. The numbers
+//! are in [`crate::sys::calls`].
+
+use crate::confine::{self, Error, Rules, argument, argument_without};
+use crate::sys::calls;
+use std::io;
+
+/// What a thread is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Waits for the machine's end and says how it was.
+    First,
+    /// Serves a device.
+    Device,
+    /// Runs a virtual CPU.
+    Cpu,
+}
+
+impl Role {
+    /// Leaves this thread with the calls of its role.
+    pub(super) fn enter(self) -> io::Result<()> {
+        self.rules().and_then(confine::filter).map_err(io::Error::other)
+    }
+
+    /// The calls of the role, most of them whatever their arguments are.
+    fn rules(self) -> Result<Rules, Error> {
+        let own = match self {
+            Self::First => calls::LAST_WORD,
+            Self::Device => calls::DEVICE,
+            Self::Cpu => calls::VIRTUAL_CPU,
+        };
+        let mut rules = confine::allow(calls::MONITOR);
+        rules.extend(confine::allow(own));
+        for call in calls::MAP {
+            rules.insert(call, vec![argument_without(2, calls::EXECUTABLE)?]);
+        }
+        rules.insert(calls::SIGNAL, vec![argument(0, std::process::id().into())?]);
+        if self == Self::Cpu {
+            rules.insert(calls::IOCTL, vec![argument(1, calls::RUN)?]);
+        }
+        Ok(rules)
+    }
+}
+
+#[cfg(test)]
+mod tests;
