@@ -214,10 +214,13 @@ impl Run {
             }
             bytes.extend_from_slice(&buffer[..count]);
         }
-        child.wait()?;
-        let output = String::from_utf8_lossy(&bytes).into_owned();
-        ensure!(!output.is_empty(), "no output");
-        Ok(Self { first: first.unwrap_or_default(), end: begun.elapsed(), output })
+        let status = child.wait()?;
+        let end = begun.elapsed();
+        let run = Self { first: first.unwrap_or_default(), end, output: String::from_utf8_lossy(&bytes).into_owned() };
+        // A machine that the telling init resets ends as it may; whatever else fails has measured nothing.
+        ensure!(status.success() || run.told().is_some(), "{status}: {}", run.output);
+        ensure!(!run.output.is_empty(), "no output");
+        Ok(run)
     }
 
     /// What the telling init said, in millions.
