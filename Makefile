@@ -97,7 +97,9 @@ $(SUITES) &:
 	$(CARGO) install --quiet --locked --root $(TOOLS) pjdfstest@0.2.2 fsx@0.3.2
 
 # The same cases on both engines, here and in a guest with virtualization (docs/testing.md).
-E2E = SANDBOX_BIN=$(abspath $(SANDBOX)) SANDBOX_TOOLS=$(abspath $(TOOLS)/bin) $(CARGO) test --locked -p tests --test e2e
+# A shell has what it starts in the background ignore SIGINT, and then so does `sandbox`, rightly; its tests want to send one.
+E2E = SANDBOX_BIN=$(abspath $(SANDBOX)) SANDBOX_TOOLS=$(abspath $(TOOLS)/bin) \
+      env --default-signal=INT $(CARGO) test --locked -p tests --test e2e
 
 e2e: e2e-qemu
 
