@@ -30,11 +30,12 @@ pub fn patient(limit: Duration) -> Duration {
 
 /// Cases that are not for the kvm engine's tier, by the beginning of their names, and why. All others run in both.
 #[rustfmt::skip]
-const NOT_ON_KVM: [(&str, &str); 4] = [
+const NOT_ON_KVM: [(&str, &str); 5] = [
     ("counts::", "it boots a host of its own"),
     ("nested::", "--nested is the qemu engine's"),
     ("probe::real_kvm_is_usable", "--nested is the qemu engine's"),
     ("probe::each_obstacle_has_its_finding", "--nested is the qemu engine's"),
+    ("templates::", "the kvm engine has none yet"),
 ];
 
 /// Why a case is not for this tier, if it is not.

@@ -120,6 +120,7 @@ fn become_user(exec: &Exec) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Clock;
     use serde_bytes::ByteBuf;
 
     fn request(argc: u32, envc: u32, strings: &[u8]) -> Exec {
@@ -136,8 +137,7 @@ mod tests {
             rlimits: vec![],
             memory_max: 1 << 20,
             hostname: ByteBuf::from("h"),
-            clock_seconds: 0,
-            clock_nanoseconds: 0,
+            clock: Clock { seconds: 0, nanoseconds: 0 },
             entropy: [0; 32],
         }
     }

@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+pub mod frozen;
 pub mod wire;
 
 #[cfg(any(feature = "init", test))]
@@ -16,11 +17,15 @@ pub mod cgroup;
 #[cfg(any(feature = "init", test))]
 pub mod control;
 #[cfg(any(feature = "init", test))]
+pub mod devices;
+#[cfg(any(feature = "init", test))]
 pub mod drain;
 #[cfg(any(feature = "init", test))]
 pub mod exec;
 #[cfg(any(feature = "init", test))]
 pub mod failure;
+#[cfg(any(feature = "init", test))]
+pub mod freeze;
 #[cfg(any(feature = "init", test))]
 pub mod lookup;
 #[cfg(any(feature = "init", test))]

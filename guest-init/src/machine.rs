@@ -7,7 +7,7 @@
 use crate::{
     failure::{Failure, at},
     sys,
-    wire::{Exec, Step},
+    wire::{Clock, Exec, Step},
 };
 use rustix::{
     fs::{Mode, OFlags, open},
@@ -22,9 +22,17 @@ use rustix::{
 /// The step that failed.
 pub fn personalize(exec: &Exec) -> Result<(), Failure> {
     seed(&exec.entropy)?;
-    let now = Timespec { tv_sec: exec.clock_seconds, tv_nsec: i64::from(exec.clock_nanoseconds) };
-    clock_settime(ClockId::Realtime, now).map_err(at(Step::Clock))?;
+    set_clock(exec.clock)?;
     sethostname(&exec.hostname).map_err(at(Step::Hostname))
+}
+
+/// Sets the wall clock.
+///
+/// # Errors
+/// [`Step::Clock`].
+pub fn set_clock(clock: Clock) -> Result<(), Failure> {
+    let now = Timespec { tv_sec: clock.seconds, tv_nsec: i64::from(clock.nanoseconds) };
+    clock_settime(ClockId::Realtime, now).map_err(at(Step::Clock))
 }
 
 /// Credited bytes alone would wait in the input pool of a clone whose generator is already running, so the second call

@@ -6,17 +6,20 @@
 use crate::{
     cgroup::Group,
     control::{Control, Error},
+    devices,
     failure::Failure,
-    machine, mounts, run,
+    freeze, machine, mounts, run,
     vsock::Dialling,
     wire::{FromGuest, Mount, ToGuest, VERSION, port},
 };
+use rustix::{fd::OwnedFd, io::Errno};
 
 /// Speaks with the host for as long as it listens: why it ended.
 pub fn serve() -> Error {
-    let Ok(socket) = Dialling::begin(port::CONTROL).and_then(Dialling::complete) else { return Error::Closed };
+    let ground = lay_ground();
+    let Ok(socket) = dial() else { return Error::Closed };
     let mut control = Control::new(socket);
-    let Err(error) = converse(&mut control);
+    let Err(error) = converse(&mut control, ground);
     if error == Error::Protocol {
         // There is nothing to wait for: the next message could not be told from the last.
         _ = control.fail(Failure::PROTOCOL);
@@ -24,37 +27,55 @@ pub fn serve() -> Error {
     error
 }
 
-fn converse(control: &mut Control) -> Result<core::convert::Infallible, Error> {
+/// Without devices there is no host to speak with. Such a machine is to be frozen, and its copies have them.
+fn dial() -> rustix::io::Result<OwnedFd> {
+    let dialling = match Dialling::begin(port::CONTROL) {
+        Err(Errno::NODEV) => {
+            freeze::freeze()?;
+            devices::bind()?;
+            Dialling::begin(port::CONTROL)
+        }
+        begun => begun,
+    };
+    dialling?.complete()
+}
+
+fn converse(control: &mut Control, ground: Result<Group, Failure>) -> Result<core::convert::Infallible, Error> {
     control.send(FromGuest::Hello { version: VERSION })?;
+    let mut ground = Some(ground);
     let mut group = None;
-    let mut mounted = false;
     loop {
         match control.receive()? {
             ToGuest::Ping => control.send(FromGuest::Pong)?,
             // Before the command has started, or after it has ended.
             ToGuest::Signal(_) => {}
-            ToGuest::Mount(mount) if !mounted => {
-                mounted = true;
-                match furnish(&mount) {
-                    Ok(new) => {
-                        group = Some(new);
-                        control.send(FromGuest::Mounted)?;
-                    }
-                    Err(failure) => control.fail(failure)?,
+            ToGuest::Mount(mount) => match ground.take().map(|ground| furnish(&mount, ground)) {
+                Some(Ok(new)) => {
+                    group = Some(new);
+                    control.send(FromGuest::Mounted)?;
                 }
-            }
+                Some(Err(failure)) => control.fail(failure)?,
+                None => control.fail(Failure::PROTOCOL)?,
+            },
             ToGuest::Exec(exec) => match group.take() {
                 Some(group) => run::run(control, group, exec)?,
                 None => control.fail(Failure::PROTOCOL)?,
             },
-            ToGuest::Mount(_) => control.fail(Failure::PROTOCOL)?,
         }
     }
 }
 
-/// Everything that can be done before it is known what will run.
-fn furnish(mount: &Mount) -> Result<Group, Failure> {
-    mounts::assemble(mount)?;
+/// What can be done before the host has said a word, so that no copy needs to do it. The host hears of a failure when it
+/// first asks for something.
+fn lay_ground() -> Result<Group, Failure> {
     machine::raise_loopback()?;
     Group::create()
+}
+
+/// Everything that can be done before it is known what will run.
+fn furnish(mount: &Mount, ground: Result<Group, Failure>) -> Result<Group, Failure> {
+    let group = ground?;
+    machine::set_clock(mount.clock)?;
+    mounts::assemble(mount)?;
+    Ok(group)
 }

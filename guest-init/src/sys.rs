@@ -25,6 +25,7 @@ mod number {
     pub(super) const SETSOCKOPT: usize = 54;
     pub(super) const EXECVE: usize = 59;
     pub(super) const CLOCK_GETTIME: usize = 228;
+    pub(super) const KEXEC_LOAD: usize = 246;
     pub(super) const EXIT_GROUP: usize = 231;
     pub(super) const UNSHARE: usize = 272;
     pub(super) const PRLIMIT64: usize = 302;
@@ -307,4 +308,16 @@ pub fn raise_loopback(socket: impl AsFd) -> Result<()> {
     request[16] = IFF_UP;
     // SAFETY: the structure is a struct ifreq in size and content.
     unsafe { call(number::IOCTL, [raw(&socket), SIOCSIFFLAGS, request.as_ptr() as usize]) }.map(drop)
+}
+
+/// Has the kernel keep bytes that `reboot(RebootCommand::Kexec)` enters at their first, at this physical address, to come
+/// back from there with all it has (kexec_load(2)).
+pub fn load_page(bytes: &[u8], address: u64, size: u64) -> Result<()> {
+    const PRESERVE_CONTEXT: usize = 2;
+    const X86_64: usize = 62 << 16;
+    // struct kexec_segment: the bytes, their number, where they go, and how much is taken there.
+    let segment = [bytes.as_ptr() as usize, bytes.len(), address as usize, size as usize];
+    let arguments = [address as usize, 1, segment.as_ptr() as usize, PRESERVE_CONTEXT | X86_64];
+    // SAFETY: one segment is passed, whose bytes the kernel copies now.
+    unsafe { call(number::KEXEC_LOAD, arguments) }.map(drop)
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
 /// Version of this protocol. Both ends must be of the same: they are built together.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Length of a frame's header in bytes.
 pub const HEADER_LEN: usize = 8;
@@ -108,6 +108,8 @@ pub enum FromGuest {
 /// How to assemble the guest's root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
+    /// The time now; what is made from here on carries it.
+    pub clock: Clock,
     /// Size limit of the private layer and of the guest's temporary file systems, in bytes each.
     pub private_bytes: u64,
     /// Destinations of the volumes; entry *n* is served as `volumes/n` of the share.
@@ -154,12 +156,19 @@ pub struct Exec {
     pub memory_max: u64,
     /// Host name.
     pub hostname: ByteBuf,
-    /// Wall clock: seconds since the epoch.
-    pub clock_seconds: i64,
-    /// Wall clock: nanoseconds.
-    pub clock_nanoseconds: u32,
+    /// The time now, once more: the machine may have been frozen since it was told.
+    pub clock: Clock,
     /// Fresh random bytes for the kernel's generator.
     pub entropy: [u8; 32],
+}
+
+/// The wall clock, since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// Seconds.
+    pub seconds: i64,
+    /// And nanoseconds.
+    pub nanoseconds: u32,
 }
 
 /// One resource limit (setrlimit(2)).

@@ -101,8 +101,9 @@ impl Image {
         self.manifest.kind()
     }
 
-    /// Whether this is a kernel that clears each page before it reads a file into it, which one of our edits sees to.
-    pub const fn clears_file_pages(&self) -> bool {
+    /// Whether this is a kernel with our edits: it clears each page before it reads a file into it, and it can leave for
+    /// another machine, as a template does.
+    pub const fn is_edited(&self) -> bool {
         matches!(self.manifest.origin, Origin::Kernel { edited: true, .. })
     }
 
@@ -147,6 +148,8 @@ impl Image {
                 begin.map_err(|source| Error::Read { path: self.path.clone(), source })?;
                 if magic == cpio::MAGIC { Ok(()) } else { Err(Error::Archive { path, remedy }) }
             }
+            // Memory has no shape.
+            Kind::Template => Ok(()),
         }
     }
 }

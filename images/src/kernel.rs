@@ -145,7 +145,7 @@ pub fn build(store: &Store, options: &Options, progress: &mut dyn FnMut(Event)) 
     if !options.force
         && let Some(image) = store.entry(&name).ok().filter(|image| image.open().is_ok())
     {
-        store.select(&lock, &name, kind.pointer())?;
+        store.select(&lock, &name, kind)?;
         progress(Event::AlreadyBuilt);
         return Ok(image);
     }
@@ -184,7 +184,7 @@ fn compile(
     let tree = source.prepare(directory, &make, progress)?;
 
     progress(Event::Configuring);
-    let fragment = config::fragment(options.flavour);
+    let fragment = config::fragment(options.flavour, source.is_ours());
     let path = objects.join("sandbox.config");
     fs::write(&path, &fragment).map_err(failed("write", &path))?;
     make.configure(&tree, &path)?;

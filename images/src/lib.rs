@@ -26,4 +26,4 @@ pub use initramfs::{Error as InitramfsError, build as build_initramfs};
 pub use kernel::{Error as KernelError, Options as KernelOptions, build as build_kernel};
 pub use manifest::{Flavour, Kind, Manifest, Origin};
 pub use progress::Event;
-pub use store::{Entry, Error as StoreError, Gc, Lock, Store};
+pub use store::{Entry, Error as StoreError, Gc, Lock, Store, TemplateKey};

@@ -34,7 +34,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove images no run uses, and what interrupted builds left behind
+    /// Remove images no run uses, templates (the next run makes its own), and what interrupted builds left behind
     Gc {
         /// Only show what would be removed
         #[arg(long)]

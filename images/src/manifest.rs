@@ -45,24 +45,28 @@ impl FromStr for Flavour {
     }
 }
 
-/// What an image is to the guest that boots it. There is at most one current image of each kind.
+/// What an image is to the guest that begins with it. There is at most one current image of each kind but templates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// An uncompressed Linux kernel.
     Kernel(Flavour),
     /// The archive with the guest's init.
     Initramfs,
+    /// The memory of a guest that was frozen when it had booted, for clones to begin with.
+    Template,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Kernel(Flavour::Base), Self::Kernel(Flavour::Nested), Self::Initramfs];
+    pub const ALL: [Self; 4] =
+        [Self::Kernel(Flavour::Base), Self::Kernel(Flavour::Nested), Self::Initramfs, Self::Template];
 
     /// What its directories' names begin with.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Kernel(_) => "kernel",
             Self::Initramfs => "initramfs",
+            Self::Template => "template",
         }
     }
 
@@ -71,14 +75,16 @@ impl Kind {
         match self {
             Self::Kernel(_) => "vmlinux",
             Self::Initramfs => "initramfs.cpio",
+            Self::Template => "memory",
         }
     }
 
-    /// The pointer to the current one.
-    pub(crate) fn pointer(self) -> String {
+    /// The pointer to the current one. Templates are found by what they were made from.
+    pub(crate) fn pointer(self) -> Option<String> {
         match self {
-            Self::Kernel(flavour) => format!("current-kernel-{flavour}"),
-            Self::Initramfs => "current-initramfs".to_owned(),
+            Self::Kernel(flavour) => Some(format!("current-kernel-{flavour}")),
+            Self::Initramfs => Some("current-initramfs".to_owned()),
+            Self::Template => None,
         }
     }
 
@@ -88,6 +94,8 @@ impl Kind {
             Self::Kernel(Flavour::Base) => "images build kernel",
             Self::Kernel(Flavour::Nested) => "images build kernel --flavour nested",
             Self::Initramfs => "images build initramfs --init PATH",
+            // the next run makes a new one
+            Self::Template => "images gc",
         }
     }
 }
@@ -97,6 +105,7 @@ impl fmt::Display for Kind {
         match self {
             Self::Kernel(flavour) => write!(f, "kernel of flavour {flavour}"),
             Self::Initramfs => f.write_str("initramfs"),
+            Self::Template => f.write_str("template"),
         }
     }
 }
@@ -128,6 +137,13 @@ pub enum Origin {
         /// Digest of the init program.
         init_sha256: String,
     },
+    /// A template. The image is the parts of memory that are not zero, one after the other.
+    Template {
+        /// Digest of everything that took part in its boot.
+        boot_sha256: String,
+        /// Where the parts lie in memory: offset and length in bytes.
+        parts: Vec<(u64, u64)>,
+    },
 }
 
 /// The text beside an image.
@@ -150,6 +166,7 @@ impl Manifest {
         match &self.origin {
             Origin::Kernel { flavour, .. } => Kind::Kernel(*flavour),
             Origin::Initramfs { .. } => Kind::Initramfs,
+            Origin::Template { .. } => Kind::Template,
         }
     }
 }
@@ -178,8 +195,11 @@ mod tests {
     fn manifest_survives_the_round_trip() {
         let initramfs =
             Manifest { origin: Origin::Initramfs { protocol: 1, init_sha256: "ef".repeat(32) }, ..kernel() };
+        let parts = vec![(0x1000, 0x2000), (1 << 30, 0x1000)];
+        let template = Origin::Template { boot_sha256: "01".repeat(32), parts };
+        let template = Manifest { origin: template, ..kernel() };
 
-        for manifest in [kernel(), initramfs] {
+        for manifest in [kernel(), initramfs, template] {
             let text = serde_json::to_string(&manifest).unwrap();
             assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest, "{text}");
         }

@@ -4,19 +4,22 @@
 //! ```text
 //! ~/.cache/sandbox/images/kernel-0123456789ab/{vmlinux,manifest.json}
 //!                        /initramfs-ba9876543210/{initramfs.cpio,manifest.json}
+//!                        /template-001122334455/{memory,manifest.json}
 //!                        /current-kernel-base       the name of one of the directories
 //!                  /build/…                         trees of builds, removed when they have succeeded
-//!                  /lock-kernel, lock-initramfs     held by whoever builds or removes
+//!                  /lock-kernel, …                  held by whoever builds or removes
 //! ```
 //!
 //! Finding takes no lock: directories and pointers appear and change by rename alone, so each is whole or absent.
 
 mod gc;
 mod install;
+mod template;
 
 pub use gc::Gc;
 pub use install::Lock;
 pub(crate) use install::{measure, now};
+pub use template::TemplateKey;
 
 use crate::{Flavour, Image, Kind, Manifest, Origin, kernel};
 use etcetera::BaseStrategy as _;
@@ -173,14 +176,15 @@ impl Store {
     }
 
     fn current(&self, kind: Kind) -> Result<Image, Error> {
-        let name = self.pointer(kind)?.ok_or_else(|| Error::Missing { kind, images: self.images() })?;
+        let name = self.selected(kind)?.ok_or_else(|| Error::Missing { kind, images: self.images() })?;
         let image = self.entry(&name).map_err(|source| Error::Broken { kind, source: Box::new(source) })?;
-        if image.kind() == kind { Ok(image) } else { Err(Error::Pointer(self.images().join(kind.pointer()))) }
+        if image.kind() == kind { Ok(image) } else { Err(Error::Pointer(image.path().to_owned())) }
     }
 
     /// The name of the current entry.
-    fn pointer(&self, kind: Kind) -> Result<Option<String>, Error> {
-        let path = self.images().join(kind.pointer());
+    fn selected(&self, kind: Kind) -> Result<Option<String>, Error> {
+        let Some(pointer) = kind.pointer() else { return Ok(None) };
+        let path = self.images().join(pointer);
         let text = match read_small(&path) {
             Ok(text) => String::from_utf8_lossy(&text).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -204,7 +208,7 @@ impl Store {
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
         let mut current = Vec::new();
         for kind in Kind::ALL {
-            current.extend(self.pointer(kind)?);
+            current.extend(self.selected(kind)?);
         }
         let names = names_in(&self.images())?.into_iter().filter(|name| is_entry(name));
         Ok(names.map(|name| Entry { image: self.entry(&name), current: current.contains(&name), name }).collect())

@@ -40,7 +40,7 @@ fn row(entry: &Entry) -> [String; TITLES.len()] {
 fn flavour(kind: Kind) -> String {
     match kind {
         Kind::Kernel(flavour) => flavour.to_string(),
-        Kind::Initramfs => String::new(),
+        Kind::Initramfs | Kind::Template => String::new(),
     }
 }
 
@@ -53,6 +53,7 @@ pub(crate) fn json(entries: &[Entry]) -> serde_json::Result<String> {
                     json!({ "flavour": flavour, "version": version, "source": source, "compiler": compiler })
                 }
                 Origin::Initramfs { protocol, .. } => json!({ "protocol": protocol }),
+                Origin::Template { boot_sha256, .. } => json!({ "boot_sha256": boot_sha256 }),
             };
             json!({
                 "name": entry.name, "current": entry.current, "path": image.path(), "made_from": made_from,

@@ -9,6 +9,7 @@ pub(crate) mod kvm;
 mod probe;
 mod process;
 mod qemu;
+mod template;
 
 use std::fs::File;
 use std::io;
@@ -21,6 +22,8 @@ use crate::virtio::{Device, Id};
 pub use console::Console;
 pub use probe::apart::{SUBCOMMAND as TRIAL, answer as try_kvm};
 pub use probe::{Error as ProbeError, Finding, distrust_kvm, kvm, probe, qemu as find_qemu, survey};
+pub(crate) use template::{Contents, parts};
+pub use template::{Part, Template};
 
 /// What can run a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,26 +57,49 @@ impl Isolation {
 /// Everything a machine is assembled from.
 #[derive(Debug)]
 pub struct Parts {
-    /// Guest kernel, an ELF file.
-    pub kernel: File,
-    /// Guest init's archive.
-    pub initramfs: File,
-    /// Kernel command line, the same for every run; engines add what follows from the machine they make.
-    pub command_line: &'static str,
-    /// Whether that kernel clears each page before it reads a file into it.
-    pub clears_file_pages: bool,
-    /// A moment of the past, to measure the processor's counter from.
-    pub(crate) begun: Moment,
+    /// Its processors and memory.
+    pub model: Model,
+    /// What they begin with.
+    pub start: Start,
+    /// What the devices are connected to.
+    pub sockets: Sockets,
+    /// Makes the devices, in the order of their addresses, wherever the machine runs.
+    pub devices: fn(Sockets) -> Vec<Attachment>,
+}
+
+/// What sort of machine it is. This and what it boots decide what it is when it has booted; nothing of a run does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Model {
     /// Memory in bytes.
     pub memory: u64,
     /// Virtual CPUs.
     pub cpus: u32,
     /// Whether the CPUs can virtualize in turn; the kernel must be of the flavour that uses it.
     pub nested: bool,
-    /// What the devices are connected to.
-    pub sockets: Sockets,
-    /// Makes the devices, in the order of their addresses, wherever the machine runs.
-    pub devices: fn(Sockets) -> Vec<Attachment>,
+    /// Whether its kernel clears each page before it reads a file into it.
+    pub clears_file_pages: bool,
+}
+
+/// What a machine begins with.
+#[derive(Debug)]
+pub enum Start {
+    /// Its kernel.
+    Boot(Boot),
+    /// Where another had come to when it was frozen.
+    Clone(Template),
+}
+
+/// What a machine boots.
+#[derive(Debug)]
+pub struct Boot {
+    /// Guest kernel, an ELF file.
+    pub kernel: File,
+    /// Guest init's archive.
+    pub initramfs: File,
+    /// Kernel command line, the same for every run; engines add what follows from the machine they make.
+    pub command_line: &'static str,
+    /// A moment of the past, to measure the processor's counter from.
+    pub(crate) begun: Moment,
 }
 
 /// The machine's ends of what its devices are connected to.
@@ -149,6 +175,34 @@ impl Engine {
         match self {
             Self::Kvm => Isolation::Hardware,
             Self::Qemu(_) => Isolation::Emulated,
+        }
+    }
+
+    /// What takes part in the boot of such a machine besides kernel and initramfs, as text; none if this engine has no
+    /// templates.
+    ///
+    /// # Errors
+    /// If the engine's program cannot be looked at.
+    pub(crate) fn boots_with(&self, model: Model, command_line: &'static str) -> io::Result<Option<String>> {
+        match self {
+            Self::Kvm => Ok(None),
+            Self::Qemu(program) => qemu::boots_with(program, model, command_line).map(Some),
+        }
+    }
+
+    /// Boots a machine without devices and freezes it: its memory. None if `interrupt` became readable before that.
+    ///
+    /// # Errors
+    /// Why there is no frozen machine.
+    pub(crate) fn freeze(
+        &self,
+        model: Model,
+        boot: Boot,
+        interrupt: Option<BorrowedFd<'_>>,
+    ) -> Result<Option<File>, Error> {
+        match self {
+            Self::Kvm => Err(kvm::Error::Template.into()),
+            Self::Qemu(program) => Ok(qemu::freeze(program, model, boot, interrupt)?),
         }
     }
 

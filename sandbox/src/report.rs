@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::outcome::{Cause, Victim};
-use crate::run::Outcome;
+use crate::run::{Begin, Outcome};
 use crate::spec::Spec;
 
 /// Version of the schema. Fields may be added without a new one; none changes its meaning.
@@ -26,6 +26,9 @@ pub struct Report {
     started: bool,
     engine: Option<&'static str>,
     isolation: Option<&'static str>,
+    begin: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    begin_detail: Option<String>,
     timings_ms: BTreeMap<&'static str, f64>,
     usage: Usage,
     limits: Limits,
@@ -74,6 +77,14 @@ impl Report {
             started: outcome.started,
             engine: outcome.engine.as_ref().map(crate::engine::Engine::name),
             isolation: outcome.engine.as_ref().map(|engine| engine.isolation().name()),
+            begin: outcome.begin.as_ref().map(|begin| match begin {
+                Begin::Clone => "clone",
+                Begin::Boot(_) => "boot",
+            }),
+            begin_detail: match &outcome.begin {
+                Some(Begin::Boot(why)) => why.clone(),
+                _ => None,
+            },
             timings_ms: timings.collect(),
             usage: Usage {
                 user_ms: usage.user_us as f64 / 1e3,

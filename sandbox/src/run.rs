@@ -4,6 +4,7 @@
 //! [`run`] assembles the parts and takes them down in order; [`watch`] is the part in between, where the command
 //! lives. Every wait has a deadline, and what the guest does not say in time has an ending of its own.
 
+mod begin;
 mod exec;
 mod images_check;
 mod limits;
@@ -32,7 +33,8 @@ use crate::stages::Stages;
 use crate::sys::signals::Signals;
 use crate::sys::tsc::Moment;
 use crate::view::{self, View};
-use images_check::ImagesCheck;
+pub use begin::Begin;
+use begin::Images;
 use watch::Watch;
 
 /// How long output that the guest had sent before its machine ended may take to reach its reader.
@@ -61,6 +63,8 @@ pub struct Outcome {
     pub started: bool,
     /// What ran it, if it came to that.
     pub engine: Option<Engine>,
+    /// What its machine began with, if it came to that.
+    pub begin: Option<Begin>,
     /// Where the time went.
     pub stages: Stages,
     /// What the command used.
@@ -85,6 +89,7 @@ impl Outcome {
             cause,
             started: false,
             engine: None,
+            begin: None,
             stages,
             usage: Usage::default(),
             stdin_bytes: 0,
@@ -105,7 +110,7 @@ enum Error {
     Probe(#[from] engine::ProbeError),
     #[error("cannot find the guest's kernel and initramfs")]
     Store(#[from] images::StoreError),
-    #[error("cannot use the guest's kernel or initramfs")]
+    #[error("cannot use what the guest begins with")]
     Image(#[from] images::ImageError),
     #[error("cannot lay out what the guest sees")]
     View(#[from] view::Error),
@@ -145,13 +150,14 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     let engine = engine::probe(spec.engine, spec.require_kvm)?;
     outcome.engine = Some(engine.clone());
     let store = images::Store::of_user()?;
-    let flavour = if spec.nested.is_some() { images::Flavour::Nested } else { images::Flavour::Base };
-    let image = store.kernel(flavour)?;
-    let (kernel, kernel_check) = image.begin()?;
-    let (initramfs, initramfs_check) = store.initramfs()?.begin()?;
-    let mut images = ImagesCheck::begin([kernel_check, initramfs_check])?;
+    let images = Images::find(&engine, &store, spec, begun)?;
+    let (start, mut check, begin) = images.begin(spec.boot, signals)?;
+    if let Begin::Boot(Some(why)) = &begin {
+        outcome.notices.push(format!("the machine boots, which takes longer than a copy: {why}"));
+    }
+    outcome.begin = Some(begin);
     let view = View::of(&request(spec))?;
-    outcome.notices = view.notices().to_vec();
+    outcome.notices.extend_from_slice(view.notices());
     outcome.stages.end("prepare");
 
     let (mut files, socket) = fs::Worker::begin(&view, &fs::Start::own())?;
@@ -159,14 +165,8 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
 
     let (lines, ports) = Lines::new()?;
     let parts = engine::Parts {
-        kernel,
-        initramfs,
-        command_line: images::COMMAND_LINE,
-        clears_file_pages: image.clears_file_pages(),
-        begun,
-        memory: spec.memory,
-        cpus: spec.cpus,
-        nested: spec.nested.is_some(),
+        model: images.model,
+        start,
         sockets: engine::Sockets { ports, files: socket },
         devices: devices::list,
     };
@@ -184,10 +184,10 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
         budget,
         bell,
     };
-    let watch = Watch::new(spec, &view, Session::new(lines.control)?, &relays, signals, &mut images)?;
+    let watch = Watch::new(spec, &view, Session::new(lines.control)?, &relays, signals, &mut check)?;
     let watched = watch.until_the_end(&mut machine, &mut files, outcome);
     // Whatever else went wrong: with damaged images nothing else means anything.
-    images.passed()?;
+    check.passed()?;
     let mut cause = watched?;
     files.kill();
     finish(&mut machine, &relays, outcome, &mut cause)?;
@@ -312,12 +312,12 @@ pub fn request(spec: &Spec) -> view::Request {
 }
 
 /// What the guest is told about its root.
-fn mount(spec: &Spec, view: &View) -> wire::Mount {
+fn mount(spec: &Spec, view: &View) -> io::Result<wire::Mount> {
     let volumes = view.volumes().iter().map(|volume| wire::Volume {
         target: exec::bytes(volume.target.as_os_str()),
         directory: volume.source.is_dir(),
         read_only: volume.read_only,
     });
     // Half of the memory, as Linux's own tmpfs would take; the other half stays for the command.
-    wire::Mount { private_bytes: spec.memory / 2, volumes: volumes.collect() }
+    Ok(wire::Mount { clock: exec::clock()?, private_bytes: spec.memory / 2, volumes: volumes.collect() })
 }

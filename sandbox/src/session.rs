@@ -123,7 +123,11 @@ mod tests {
         let mut session = Session::new(host).unwrap();
         let volumes =
             (0..40_000).map(|_| wire::Volume { target: [b'/'; 50].to_vec().into(), directory: true, read_only: true });
-        let message = ToGuest::Mount(wire::Mount { private_bytes: 1, volumes: volumes.collect() });
+        let message = ToGuest::Mount(wire::Mount {
+            clock: wire::Clock { seconds: 0, nanoseconds: 0 },
+            private_bytes: 1,
+            volumes: volumes.collect(),
+        });
         session.send(&message).unwrap();
         let mut decoder = Decoder::default();
         let mut received = None;

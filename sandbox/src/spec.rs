@@ -47,6 +47,8 @@ pub struct Spec {
     pub require_kvm: bool,
     /// What the guest needs to be a host of sandboxes itself, if it is to be one.
     pub nested: Option<Nested>,
+    /// Whether the machine boots even where it could be a copy of one that has.
+    pub boot: bool,
     /// Resource limits and file mode mask the command starts with.
     pub process: Process,
 }

@@ -48,41 +48,44 @@ fn beside_qemu(bench: &Bench) -> Result<()> {
     let rounds = setting("BENCH_ROUNDS", 15)?;
     let mebibytes = setting("BENCH_MIB", 256)?;
     let bare = Bare::prepare(bench.path())?;
-    // One of each that does not count: caches.
+    let (mut cloned, mut booted) = (Runs::of("clone", &[]), Runs::of("boot", &["--boot"]));
+    // One of each that does not count: caches, and the template.
+    let mut theirs = Vec::new();
     bare.boot()?;
-    first_run(bench)?;
-
-    let (mut ours, mut theirs, mut stages) = (Vec::new(), Vec::new(), vec![Vec::new(); STAGES.len()]);
+    for runs in [&mut cloned, &mut booted] {
+        runs.once(bench)?;
+        *runs = Runs::of(runs.begin, runs.options);
+    }
     for round in 0..rounds {
-        let mut one = || -> Result<()> {
-            let ran = bench.run(["--", "true"]).wait();
-            ensure!(ran.code() == 0, "a run failed: {}", ran.stderr);
-            ours.push(ran.wall);
-            for (samples, stage) in stages.iter_mut().zip(STAGES) {
-                samples.push(ran.report["timings_ms"][stage].as_f64().context("a stage is missing")?);
+        // Back and forth: no contender always comes first.
+        let mut turns = [0, 1, 2];
+        if round % 2 == 1 {
+            turns.reverse();
+        }
+        for turn in turns {
+            match turn {
+                0 => cloned.once(bench)?,
+                1 => theirs.push(bare.boot()?.as_secs_f64() * 1e3),
+                _ => booted.once(bench)?,
             }
-            Ok(())
-        };
-        // ABBA: neither contender always comes first.
-        if round % 2 == 0 {
-            one()?;
-            theirs.push(bare.boot()?);
-        } else {
-            theirs.push(bare.boot()?);
-            one()?;
         }
     }
-    let mut ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()).collect();
     println!("## `run -- true` beside bare QEMU, {rounds} rounds, interleaved\n");
-    println!("| contender | median ms | best ms |\n| --- | --- | --- |");
-    for (name, samples) in [("sandbox run -- true", &ours), ("QEMU, same kernel, init resets at once", &theirs)] {
-        let mut sorted: Vec<f64> = samples.iter().map(|wall| wall.as_secs_f64() * 1e3).collect();
-        println!("| {name} | {:.0} | {:.0} |", median(&mut sorted), sorted[0]);
+    println!(
+        "| contender | median ms | best ms | to bare QEMU, median of rounds | least |\n| --- | --- | --- | --- | --- |"
+    );
+    for (name, samples) in [
+        ("`sandbox run -- true`, a clone", &cloned.wall),
+        ("`sandbox run --boot -- true`", &booted.wall),
+        ("QEMU, same kernel, init resets at once", &theirs),
+    ] {
+        let mut ratios: Vec<f64> = samples.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
+        let (mut sorted, ratio) = (samples.clone(), median(&mut ratios));
+        println!("| {name} | {:.0} | {:.0} | {ratio:.2} | {:.2} |", median(&mut sorted), sorted[0], ratios[0]);
     }
-    println!("\nratio, median of rounds: **{:.2}** (least {:.2})\n", median(&mut ratios), ratios[0]);
-    println!("## Where a run's time goes\n\n| stage | median ms |\n| --- | --- |");
-    for (stage, samples) in STAGES.iter().zip(&mut stages) {
-        println!("| {stage} | {:.1} |", median(samples));
+    println!("\n## Where a run's time goes, median ms\n\n| stage | clone | boot |\n| --- | --- | --- |");
+    for (number, stage) in STAGES.iter().enumerate() {
+        println!("| {stage} | {:.1} | {:.1} |", median(&mut cloned.stages[number]), median(&mut booted.stages[number]));
     }
     println!("\n## Streams, {mebibytes} MiB\n\n| direction | MB/s |\n| --- | --- |");
     println!("| out (`head -c … /dev/zero`) | {:.0} |", out(bench, mebibytes)?);
@@ -102,10 +105,30 @@ fn median(samples: &mut [f64]) -> f64 {
     samples[samples.len() / 2]
 }
 
-fn first_run(bench: &Bench) -> Result<()> {
-    let ran = bench.run(["--", "true"]).wait();
-    ensure!(ran.code() == 0, "the first run failed: {}", ran.stderr);
-    Ok(())
+/// Runs of one kind: how long each took in all and by stage, in milliseconds.
+struct Runs {
+    /// What their machines must begin with.
+    begin: &'static str,
+    options: &'static [&'static str],
+    wall: Vec<f64>,
+    stages: Vec<Vec<f64>>,
+}
+
+impl Runs {
+    fn of(begin: &'static str, options: &'static [&'static str]) -> Self {
+        Self { begin, options, wall: Vec::new(), stages: vec![Vec::new(); STAGES.len()] }
+    }
+
+    fn once(&mut self, bench: &Bench) -> Result<()> {
+        let ran = bench.run(self.options.iter().chain(&["--", "true"])).wait();
+        ensure!(ran.code() == 0, "a run failed: {}", ran.stderr);
+        ensure!(ran.report["begin"] == self.begin, "it did not begin as a {}: {}", self.begin, ran.report);
+        self.wall.push(ran.wall.as_secs_f64() * 1e3);
+        for (samples, stage) in self.stages.iter_mut().zip(STAGES) {
+            samples.push(ran.report["timings_ms"][stage].as_f64().context("a stage is missing")?);
+        }
+        Ok(())
+    }
 }
 
 /// QEMU as the engine starts it, without devices, and an initramfs that resets at once.

@@ -13,6 +13,7 @@ mod files;
 mod isolation;
 mod jobs;
 mod kill;
+mod machines;
 mod nested;
 mod probe;
 mod readme;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         isolation::CASES,
         jobs::CASES,
         kill::CASES,
+        machines::CASES,
         nested::CASES,
         probe::CASES,
         readme::CASES,

@@ -16,8 +16,7 @@ fn exec() -> Exec {
         rlimits: vec![Rlimit { resource: 3, soft: 8 << 20, hard: u64::MAX }],
         memory_max: 1 << 30,
         hostname: ByteBuf::from(*b"sandbox"),
-        clock_seconds: -1,
-        clock_nanoseconds: 999_999_999,
+        clock: Clock { seconds: -1, nanoseconds: 999_999_999 },
         entropy: [7; 32],
     }
 }

@@ -6,20 +6,22 @@ use crate::{Flavour, digest};
 
 const BASE: &str = include_str!("../../kernel/base.config");
 const NESTED: &str = include_str!("../../kernel/nested.config");
+const EDITED: &str = include_str!("../../kernel/edited.config");
 
-/// All that is asked for.
-pub(super) fn fragment(flavour: Flavour) -> String {
-    match flavour {
-        Flavour::Base => BASE.to_owned(),
-        Flavour::Nested => format!("{BASE}\n{NESTED}"),
-    }
+/// All that is asked for, of a source with our edits or without.
+pub(super) fn fragment(flavour: Flavour, edited: bool) -> String {
+    let flavour = match flavour {
+        Flavour::Base => None,
+        Flavour::Nested => Some(NESTED),
+    };
+    [Some(BASE), edited.then_some(EDITED), flavour].into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
 /// What tells one configuration from another: the options asked for and our edits to the source. Reasons may be
 /// reworded without building every kernel again.
 pub(crate) fn digest(flavour: Flavour) -> String {
     let mut text = edits::text();
-    for (name, value) in requests(&fragment(flavour)) {
+    for (name, value) in requests(&fragment(flavour, true)) {
         text.extend([name, "=", value, "\n"]);
     }
     digest::of_bytes(text.as_bytes())
@@ -57,7 +59,7 @@ mod tests {
 
     #[test]
     fn every_option_has_its_reason_above_it() {
-        for text in [BASE, NESTED] {
+        for text in [BASE, NESTED, EDITED] {
             let lines: Vec<&str> = text.lines().collect();
             for pair in lines.windows(2).filter(|pair| pair[1].starts_with("CONFIG_")) {
                 let reason = pair[0].strip_prefix("# ").unwrap_or_default();
@@ -71,7 +73,7 @@ mod tests {
 
     #[test]
     fn no_option_is_asked_for_twice() {
-        let fragment = fragment(Flavour::Nested);
+        let fragment = fragment(Flavour::Nested, true);
         let mut seen = HashSet::new();
 
         for (name, _) in requests(&fragment) {

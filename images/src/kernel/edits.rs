@@ -2,6 +2,7 @@
 //! What no option offers: single lines of the kernel's source that are replaced in the tree we unpacked ourselves.
 //!
 //! A last resort, and for speed only: a kernel without these edits works, so a tree the user names is left alone.
+//! Options that only the edits make possible are in `edited.config`.
 
 use super::{Error, failed};
 use std::fs;
@@ -13,7 +14,7 @@ struct Edit {
     to: &'static str,
 }
 
-const EDITS: [Edit; 5] = [
+const EDITS: [Edit; 6] = [
     // The local APIC's timer runs at 1 GHz in both our machines (KVM: APIC_BUS_CYCLE_NS; QEMU: hw/intc/apic.c).
     // Without this line the kernel finds that out by waiting 220 ms, nearly half of an emulated boot; and on a loaded
     // host the measurement fails, which leaves the guest without precise timers.
@@ -51,6 +52,12 @@ const EDITS: [Edit; 5] = [
         file: "fs/overlayfs/super.c",
         from: "\terr = ovl_check_rename_whiteout(ofs);",
         to: "\terr = ovl_dentry_remote(ofs->workdir) ? ovl_check_rename_whiteout(ofs) : 1;",
+    },
+    // Leaving the kernel and coming back needs what suspending needs, and nothing of writing memory to a disk.
+    Edit {
+        file: "kernel/Kconfig.kexec",
+        from: "\tdepends on KEXEC && HIBERNATION",
+        to: "\tdepends on KEXEC && PM_SLEEP",
     },
 ];
 

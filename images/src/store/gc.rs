@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Removing what no run needs: entries that are not current, and what dead builds left behind.
+//! Removing what no run needs: entries that are not current, and what dead builds left behind. And templates, which are
+//! nobody's last: the next run makes the one it needs again.
 //!
 //! It holds the builders' locks, so whatever looks unfinished is. A guest that runs from a removed image keeps its open
 //! file.
@@ -28,7 +29,8 @@ impl Store {
     /// Removes all that is not needed; only looks for it on a dry run. Refuses while a build is running.
     pub fn gc(&self, dry_run: bool) -> Result<Gc, Error> {
         // in the order of Kind::ALL; builders hold one only
-        let _locks = [self.try_lock(Kind::Kernel(Flavour::Base))?, self.try_lock(Kind::Initramfs)?];
+        let kinds = [Kind::Kernel(Flavour::Base), Kind::Initramfs, Kind::Template];
+        let _locks = kinds.into_iter().map(|kind| self.try_lock(kind)).collect::<Result<Vec<_>, _>>()?;
         let mut gc = Gc::default();
         for path in self.unneeded()? {
             let bytes = size_of(&path).map_err(failed("measure", &path))?;

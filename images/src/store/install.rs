@@ -21,6 +21,11 @@ pub struct Lock {
     _file: File,
 }
 
+/// What the name of an unfinished entry of this kind begins with.
+pub(super) fn unfinished(kind: Kind) -> String {
+    format!("{UNFINISHED}{}-", kind.name())
+}
+
 /// Seconds since 1970; 0 if the clock stands before that.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
@@ -58,7 +63,7 @@ impl Store {
         Ok((file, path))
     }
 
-    /// Stores an image under its kind and `digest`, and makes it the current one.
+    /// Stores an image under its kind and `digest`, and makes it the current one if there is such a thing.
     pub(crate) fn install(
         &self,
         lock: &Lock,
@@ -71,7 +76,7 @@ impl Store {
         let images = self.images();
         fs::create_dir_all(&images).map_err(failed("create", &images))?;
         if !self.holds(&name, &manifest) {
-            let new = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&images);
+            let new = tempfile::Builder::new().prefix(&unfinished(kind)).tempdir_in(&images);
             let new = new.map_err(failed("create a directory in", &images))?;
             fill(new.path(), &manifest, bytes).map_err(failed("write", new.path()))?;
             let entry = images.join(&name);
@@ -83,12 +88,13 @@ impl Store {
             let whole = new.path().join("whole");
             fs::rename(&whole, &entry).map_err(failed("rename to", &entry))?;
         }
-        self.select(lock, &name, kind.pointer())?;
+        self.select(lock, &name, kind)?;
         self.entry(&name)
     }
 
     /// Makes an entry the current one of its kind.
-    pub(crate) fn select(&self, _: &Lock, name: &str, pointer: String) -> Result<(), Error> {
+    pub(crate) fn select(&self, _: &Lock, name: &str, kind: Kind) -> Result<(), Error> {
+        let Some(pointer) = kind.pointer() else { return Ok(()) };
         let images = self.images();
         let path = images.join(pointer);
         let mut file = tempfile::Builder::new()

@@ -65,6 +65,9 @@ pub struct Arguments {
     /// Let the command run sandboxes in turn: a processor with virtualization, /dev/kvm, this program and its images
     #[arg(long)]
     nested: bool,
+    /// Boot the machine, even where it could be a copy of one that has booted already
+    #[arg(long)]
+    boot: bool,
     /// Print what the command would see, and do not run it
     #[arg(long)]
     explain: bool,
@@ -214,6 +217,7 @@ impl Arguments {
             engine: self.engine,
             require_kvm: self.require_kvm,
             nested: self.nested.then(nested).transpose()?,
+            boot: self.boot,
             process: caller.process.clone(),
         })
     }

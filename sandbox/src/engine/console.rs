@@ -4,6 +4,7 @@
 //! The guest writes here as much as it likes, so only the end is kept; and whoever is root in the guest can print any
 //! line, so nothing read here is ever taken for success.
 
+use guest_init::frozen::ANNOUNCEMENT;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -29,6 +30,7 @@ pub struct Console {
     panicked: bool,
     out_of_memory: bool,
     stopped: bool,
+    frozen: bool,
     open: bool,
 }
 
@@ -46,6 +48,7 @@ impl Console {
             panicked: false,
             out_of_memory: false,
             stopped: false,
+            frozen: false,
             open: true,
         })
     }
@@ -94,6 +97,12 @@ impl Console {
         self.stopped
     }
 
+    /// Whether the guest said that it is frozen. For a machine that was started for that, and runs no command.
+    #[must_use]
+    pub fn frozen(&self) -> bool {
+        self.frozen
+    }
+
     /// The last `count` lines, made fit for a terminal: anything but printable text is replaced.
     #[must_use]
     pub fn last_lines(&self, count: usize) -> Vec<String> {
@@ -129,6 +138,7 @@ impl Console {
         self.panicked |= says(PANIC);
         self.out_of_memory |= says(DEADLOCK);
         self.stopped |= STOPS.iter().any(|what| says(what));
+        self.frozen |= says(ANNOUNCEMENT.as_bytes());
     }
 }
 

@@ -7,6 +7,8 @@
 //! What it prints on standard error is kept for the day it fails.
 
 mod args;
+mod firmware;
+mod freeze;
 
 use std::fs::File;
 use std::io;
@@ -17,10 +19,12 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 
 use super::process::{self, Descriptors, Process};
-use super::{Attachment, Console, Ending, Parts, Remote};
+use super::{Attachment, Boot, Console, Ending, Model, Parts, Remote, Start, Template};
 use crate::confine::{self, Cage};
 use crate::memory;
 use crate::virtio::vhost_user;
+
+pub(super) use freeze::{boots_with, freeze};
 
 /// Why QEMU could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +68,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A template.
+    #[error("cannot make a copy of the template")]
+    Clone(#[source] io::Error),
+    /// Making a template: how the machine ended instead.
+    #[error("the machine was not frozen: {0}")]
+    NotFrozen(String),
 }
 
 /// A running QEMU with the servers of its devices. Dropping it ends all.
@@ -72,33 +82,12 @@ pub struct Qemu {
     pub(super) process: Process,
     // Ended after the process: declared last, dropped last.
     _servers: Vec<vhost_user::Server>,
-    _warming: Warming,
+    _warming: Option<Warming>,
 }
 
 /// Starts QEMU with these parts.
 pub(super) fn start(program: &Path, parts: Parts) -> Result<Qemu, Error> {
-    let failed = |source| Error::Start { program: program.to_owned(), source };
-    let bytes = parts.memory;
-    let (memory, _) = memory::create(bytes).map_err(|source| Error::Memory { bytes, source })?;
-    let warming = warm(&memory, bytes).map_err(failed)?;
-    let (ours, theirs) = pair("the console")?;
-    let console = Console::new(ours).map_err(|source| connection("the console", source))?;
-
-    let cage = Cage::new(program, &[&parts.kernel, &parts.initramfs]).map_err(Error::Confine)?;
-    let mut fds = Descriptors::default();
-    let mut machine = args::Machine {
-        kernel: fds.give(parts.kernel),
-        initramfs: fds.give(parts.initramfs),
-        memory: fds.give(memory),
-        console: fds.give(theirs),
-        command_line: parts.command_line,
-        clears_file_pages: parts.clears_file_pages,
-        tsc_khz: parts.begun.khz(),
-        bytes,
-        cpus: parts.cpus,
-        nested: parts.nested,
-        devices: Vec::new(),
-    };
+    let mut launch = Launch::new(parts.model)?;
     let mut servers = Vec::new();
     for attachment in (parts.devices)(parts.sockets) {
         let device = match attachment {
@@ -107,17 +96,82 @@ pub(super) fn start(program: &Path, parts: Parts) -> Result<Qemu, Error> {
                 let (ours, theirs) = pair(id.name())?;
                 let served = vhost_user::serve(ours, device);
                 servers.push(served.map_err(|source| Error::Device { device: id.name(), source })?);
-                args::Device { id, tag: None, socket: fds.give(theirs) }
+                args::Device { id, tag: None, socket: launch.fds.give(theirs) }
             }
-            Attachment::Remote(Remote { id, tag, socket }) => args::Device { id, tag, socket: fds.give(socket) },
+            Attachment::Remote(Remote { id, tag, socket }) => args::Device { id, tag, socket: launch.fds.give(socket) },
         };
-        machine.devices.push(device);
+        launch.devices.push(device);
+    }
+    match parts.start {
+        Start::Boot(boot) => {
+            let warming = launch.warm().map_err(|source| not_started(program, source))?;
+            Ok(Qemu { process: launch.boot(program, boot)?, _servers: servers, _warming: Some(warming) })
+        }
+        Start::Clone(template) => {
+            Ok(Qemu { process: launch.clone_of(program, &template)?, _servers: servers, _warming: None })
+        }
+    }
+}
+
+/// A machine that is being put together.
+struct Launch {
+    model: Model,
+    memory: File,
+    fds: Descriptors,
+    devices: Vec<args::Device>,
+}
+
+impl Launch {
+    fn new(model: Model) -> Result<Self, Error> {
+        let bytes = model.memory;
+        let memory = memory::file(bytes).map_err(|source| Error::Memory { bytes, source })?;
+        Ok(Self { model, memory, fds: Descriptors::default(), devices: Vec::new() })
     }
 
-    let mut command = Command::new(program);
-    command.args(machine.arguments()).stdin(Stdio::null()).stdout(Stdio::null());
-    let process = Process::start(command, fds, move || cage.enter(), console, Box::new(judge)).map_err(failed)?;
-    Ok(Qemu { process, _servers: servers, _warming: warming })
+    fn boot(mut self, program: &Path, boot: Boot) -> Result<Process, Error> {
+        let cage = Cage::new(program, &[&boot.kernel, &boot.initramfs]).map_err(Error::Confine)?;
+        let (command_line, tsc_khz) = (boot.command_line, boot.begun.khz());
+        let (kernel, initramfs) = (self.fds.give(boot.kernel), self.fds.give(boot.initramfs));
+        self.launch(program, cage, args::Start::Boot { kernel, initramfs, command_line, tsc_khz })
+    }
+
+    /// Memory is filled while QEMU starts; the firmware waits for it.
+    fn clone_of(mut self, program: &Path, template: &Template) -> Result<Process, Error> {
+        let firmware = firmware::file().map_err(Error::Clone)?;
+        // Files in memory are nobody's by name; Landlock has no say in them.
+        let cage = Cage::new(program, &[]).map_err(Error::Confine)?;
+        let memory = self.memory.try_clone().map_err(Error::Clone)?;
+        let firmware = self.fds.give(firmware);
+        let process = self.launch(program, cage, args::Start::Clone { firmware })?;
+        template.fill(&memory).map_err(Error::Clone)?;
+        Ok(process)
+    }
+
+    fn launch(self, program: &Path, cage: Cage, start: args::Start) -> Result<Process, Error> {
+        let Self { model, memory, mut fds, devices } = self;
+        let (ours, theirs) = pair("the console")?;
+        let console = Console::new(ours).map_err(|source| connection("the console", source))?;
+        let (memory, theirs) = (fds.give(memory), fds.give(theirs));
+        let machine = args::Machine { model, start, memory, console: theirs, devices };
+        let mut command = Command::new(program);
+        command.args(machine.arguments()).stdin(Stdio::null()).stdout(Stdio::null());
+        let started = Process::start(command, fds, move || cage.enter(), console, Box::new(judge));
+        started.map_err(|source| not_started(program, source))
+    }
+
+    /// Prepares the memory that every boot touches, while QEMU starts: the first fault of a page of a shared file costs
+    /// several microseconds, and there are ten thousand.
+    fn warm(&self) -> io::Result<Warming> {
+        let memory = self.memory.try_clone()?;
+        let parts = busy(self.model.memory);
+        let thread =
+            thread::Builder::new().name("memory".to_owned()).spawn(move || memory::collapse(&memory, &parts))?;
+        Ok(Warming(Some(thread)))
+    }
+}
+
+fn not_started(program: &Path, source: io::Error) -> Error {
+    Error::Start { program: program.to_owned(), source }
 }
 
 /// With `-no-reboot` QEMU exits with 0 when the guest resets; and also when a signal asks it to end.
@@ -139,15 +193,6 @@ impl Drop for Warming {
             drop(thread.join());
         }
     }
-}
-
-/// Prepares the memory that every boot touches, while QEMU starts: the first fault of a page of a shared file costs
-/// several microseconds, and there are ten thousand.
-fn warm(memory: &File, bytes: u64) -> io::Result<Warming> {
-    let memory = memory.try_clone()?;
-    let parts = busy(bytes);
-    let thread = thread::Builder::new().name("memory".to_owned()).spawn(move || memory::collapse(&memory, &parts))?;
-    Ok(Warming(Some(thread)))
 }
 
 /// Where a boot writes nearly everywhere: the kernel and what lies around it, and the top of memory.

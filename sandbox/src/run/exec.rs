@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use guest_init::wire::{End, Ended, Exec, Rlimit, Step};
+use guest_init::wire::{Clock, End, Ended, Exec, Rlimit, Step};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde_bytes::ByteBuf;
 
@@ -44,7 +44,6 @@ pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
     if filled != entropy.len() {
         return Err(io::Error::other("the kernel gave too few random bytes"));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
     Ok(Exec {
         argc: spec.command.len() as u32,
         envc: environment.len() as u32,
@@ -58,10 +57,15 @@ pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
         rlimits: spec.process.rlimits.iter().map(|&(resource, soft, hard)| Rlimit { resource, soft, hard }).collect(),
         memory_max: spec.memory - RESERVE,
         hostname: ByteBuf::from(HOSTNAME),
-        clock_seconds: now.as_secs() as i64,
-        clock_nanoseconds: now.subsec_nanos(),
+        clock: clock()?,
         entropy,
     })
+}
+
+/// The time now, as the wire carries it.
+pub(super) fn clock() -> io::Result<Clock> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+    Ok(Clock { seconds: now.as_secs() as i64, nanoseconds: now.subsec_nanos() })
 }
 
 /// A string as the wire carries it.

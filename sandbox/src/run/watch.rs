@@ -37,7 +37,7 @@ pub(super) struct Watch<'a> {
     relays: &'a Relays,
     signals: Option<&'a Signals>,
     images: &'a mut ImagesCheck,
-    mount: ToGuest,
+    view: &'a View,
     phase: Phase,
     boot_deadline: Instant,
     deadline: Option<Instant>,
@@ -64,7 +64,7 @@ struct Drain {
 impl<'a> Watch<'a> {
     pub(super) fn new(
         spec: &'a Spec,
-        view: &View,
+        view: &'a View,
         session: Session,
         relays: &'a Relays,
         signals: Option<&'a Signals>,
@@ -76,7 +76,7 @@ impl<'a> Watch<'a> {
             relays,
             signals,
             images,
-            mount: ToGuest::Mount(mount(spec, view)),
+            view,
             phase: Phase::Booting,
             boot_deadline: Instant::now() + BOOT_LIMIT,
             deadline: None,
@@ -192,7 +192,7 @@ impl<'a> Watch<'a> {
             (Phase::Booting, FromGuest::Hello { version: VERSION }) => {
                 outcome.stages.end("boot");
                 self.phase = Phase::Mounting;
-                let mount = self.mount.clone();
+                let mount = ToGuest::Mount(mount(self.spec, self.view)?);
                 self.send(&mount);
             }
             (Phase::Mounting, FromGuest::Mounted) => {

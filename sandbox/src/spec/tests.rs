@@ -15,6 +15,7 @@ fn spec() -> Spec {
         engine: Choice::Auto,
         require_kvm: false,
         nested: None,
+        boot: false,
         process: Process { umask: 0o022, rlimits: vec![] },
     }
 }

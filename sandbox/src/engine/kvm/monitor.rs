@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use super::link::{Plan, Word};
 use crate::engine::process::{self, Descriptors, Process};
-use crate::engine::{Console, Ending, Parts};
+use crate::engine::{Console, Ending, Parts, Start};
 use crate::packets::{self, Packets};
 
 /// The hidden subcommand that runs a machine.
@@ -37,6 +37,9 @@ pub enum Error {
     /// The plan could not be handed over.
     #[error("cannot tell the virtual machine monitor what to run")]
     Tell(#[source] packets::Error),
+    /// A machine of this engine cannot begin as a copy of another yet, nor be frozen for that.
+    #[error("the kvm engine has no templates")]
+    Template,
     /// The plan has a form that cannot be written down.
     #[error("cannot write down what the virtual machine monitor is to run")]
     Encode(#[source] postcard::Error),
@@ -55,19 +58,20 @@ pub(in crate::engine) fn start(parts: Parts) -> Result<Vmm, Error> {
 
 /// The same by an executable that knows [`SUBCOMMAND`]: a test's own does not.
 pub(super) fn launch(program: &Path, parts: Parts) -> Result<Vmm, Error> {
+    let Start::Boot(boot) = parts.start else { return Err(Error::Template) };
     let kvm = File::options().read(true).write(true).open(DEVICE).map_err(Error::Open)?;
     let (ours, theirs) = UnixStream::pair().map_err(Error::Start)?;
     let console = Console::new(ours).map_err(Error::Start)?;
     let plan = Plan {
         parent: std::process::id(),
-        memory: parts.memory,
-        cpus: parts.cpus,
-        nested: parts.nested,
-        command_line: parts.command_line.to_owned(),
+        memory: parts.model.memory,
+        cpus: parts.model.cpus,
+        nested: parts.model.nested,
+        command_line: boot.command_line.to_owned(),
         ports: parts.sockets.ports.iter().map(|(port, _)| *port).collect(),
     };
     let mut descriptors: Vec<BorrowedFd<'_>> =
-        vec![kvm.as_fd(), parts.kernel.as_fd(), parts.initramfs.as_fd(), theirs.as_fd(), parts.sockets.files.as_fd()];
+        vec![kvm.as_fd(), boot.kernel.as_fd(), boot.initramfs.as_fd(), theirs.as_fd(), parts.sockets.files.as_fd()];
     descriptors.extend(parts.sockets.ports.iter().map(|(_, stream)| stream.as_fd()));
 
     let (link, inherited) = packets::pair().map_err(Error::Tell)?;

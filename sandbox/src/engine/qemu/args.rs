@@ -4,22 +4,26 @@
 //! Nothing that a user or a guest chose ever stands here: a comma in it would begin another option. Written for
 //! QEMU 7.2 (qemu-system-x86_64(1), docs/system/i386/microvm.rst).
 
+use crate::engine::Model;
 use crate::virtio::Id;
 
 /// What the arguments are made from; the numbers are descriptors of the child.
 #[derive(Debug)]
 pub(super) struct Machine {
-    pub(super) kernel: i32,
-    pub(super) initramfs: i32,
+    pub(super) model: Model,
+    pub(super) start: Start,
     pub(super) memory: i32,
     pub(super) console: i32,
-    pub(super) command_line: &'static str,
-    pub(super) clears_file_pages: bool,
-    pub(super) tsc_khz: u32,
-    pub(super) bytes: u64,
-    pub(super) cpus: u32,
-    pub(super) nested: bool,
     pub(super) devices: Vec<Device>,
+}
+
+/// What it begins with.
+#[derive(Debug)]
+pub(super) enum Start {
+    /// A kernel.
+    Boot { kernel: i32, initramfs: i32, command_line: &'static str, tsc_khz: u32 },
+    /// Firmware that does not look for one.
+    Clone { firmware: i32 },
 }
 
 /// A device behind a vhost-user socket.
@@ -32,15 +36,20 @@ pub(super) struct Device {
 
 /// Options that never change.
 ///
-/// PIT, PIC and RTC stay on: without them the guest wedges under TCG. No ACPI and no PCI: the kernel has neither.
-const FIXED: [&str; 17] = [
+/// PIT, PIC and RTC stay on: without them the guest wedges under TCG. No ACPI and no PCI: the kernel has neither. The clock
+/// on the board shows the same to every machine, so that a clone does not think that it has slept since its template was
+/// made; guest init sets the clock that programs see. The kernel is told of its devices by [`DEVICES`], whether
+/// they are there already or not.
+const FIXED: [&str; 19] = [
     "-nodefaults",
     "-no-user-config",
     "-no-reboot",
     "-display",
     "none",
     "-M",
-    "microvm,acpi=off,pcie=off,usb=off,pit=on,pic=on,rtc=on,isa-serial=on,memory-backend=memory",
+    "microvm,acpi=off,pcie=off,usb=off,pit=on,pic=on,rtc=on,isa-serial=on,auto-kernel-cmdline=off,memory-backend=memory",
+    "-rtc",
+    "base=2026-01-01,clock=vm",
     "-accel",
     "tcg",
     "-sandbox",
@@ -74,18 +83,29 @@ const CPU_NESTED: &str = concat!(
 /// program and is read again with another would run the old one's code. This clears all others too, which takes longer.
 const CLEAR_ALL: &str = " init_on_alloc=1";
 
+/// Where devices are that come first, second and third on QEMU's command line (hw/i386/microvm.c: windows of 512 bytes
+/// from 0xfeb00000, interrupts from 5; the last of eight is taken first), as the kernel is told (kernel-parameters.txt).
+const DEVICES: &str = " virtio_mmio.device=512@0xfeb00e00:12 virtio_mmio.device=512@0xfeb00c00:11 \
+                       virtio_mmio.device=512@0xfeb00a00:10";
+
 impl Machine {
     pub(super) fn arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> = FIXED.iter().map(|&option| option.to_owned()).collect();
         let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-        option("-cpu", (if self.nested { CPU_NESTED } else { CPU }).to_owned());
-        option("-smp", self.cpus.to_string());
-        option("-m", format!("size={}B", self.bytes));
+        let model = &self.model;
+        option("-cpu", (if model.nested { CPU_NESTED } else { CPU }).to_owned());
+        option("-smp", model.cpus.to_string());
+        option("-m", format!("size={}B", model.memory));
         option("-object", self.memory_backend());
-        option("-kernel", descriptor(self.kernel));
-        option("-initrd", descriptor(self.initramfs));
-        let clear = if self.clears_file_pages { "" } else { CLEAR_ALL };
-        option("-append", format!("{} {}{clear}", self.command_line, images::clock_words(self.tsc_khz)));
+        match &self.start {
+            Start::Boot { kernel, initramfs, command_line, tsc_khz } => {
+                option("-kernel", descriptor(*kernel));
+                option("-initrd", descriptor(*initramfs));
+                let clear = if model.clears_file_pages { "" } else { CLEAR_ALL };
+                option("-append", format!("{command_line} {}{clear}{DEVICES}", images::clock_words(*tsc_khz)));
+            }
+            Start::Clone { firmware } => option("-bios", descriptor(*firmware)),
+        }
         option("-chardev", format!("socket,id=console,fd={}", self.console));
         for (number, device) in self.devices.iter().enumerate() {
             option("-chardev", format!("socket,id=device{number},fd={}", device.socket));
@@ -95,7 +115,7 @@ impl Machine {
     }
 
     fn memory_backend(&self) -> String {
-        let (bytes, path) = (self.bytes, descriptor(self.memory));
+        let (bytes, path) = (self.model.memory, descriptor(self.memory));
         format!("memory-backend-file,id=memory,size={bytes}B,mem-path={path},share=on,align=2M")
     }
 }
@@ -125,16 +145,10 @@ mod tests {
 
     fn machine(nested: bool) -> Machine {
         Machine {
-            kernel: 3,
-            initramfs: 4,
+            model: Model { memory: 1 << 30, cpus: 2, nested, clears_file_pages: false },
+            start: Start::Boot { kernel: 3, initramfs: 4, command_line: "console=ttyS0", tsc_khz: 3000 },
             memory: 5,
             console: 6,
-            command_line: "console=ttyS0",
-            clears_file_pages: false,
-            tsc_khz: 3000,
-            bytes: 1 << 30,
-            cpus: 2,
-            nested,
             devices: vec![
                 Device { id: Id::Vsock, tag: None, socket: 7 },
                 Device { id: Id::Fs, tag: Some("view"), socket: 8 },
@@ -150,10 +164,20 @@ mod tests {
             "-cpu max,-smap,-svm -smp 2 -m size=1073741824B \
              -object memory-backend-file,id=memory,size=1073741824B,mem-path=/proc/self/fd/5,share=on,align=2M \
              -kernel /proc/self/fd/3 -initrd /proc/self/fd/4 -append console=ttyS0 tsc_early_khz=3000 lpj=12000 init_on_alloc=1 \
+             virtio_mmio.device=512@0xfeb00e00:12 virtio_mmio.device=512@0xfeb00c00:11 virtio_mmio.device=512@0xfeb00a00:10 \
              -chardev socket,id=console,fd=6 \
              -chardev socket,id=device0,fd=7 -device vhost-user-vsock-device,chardev=device0 \
              -chardev socket,id=device1,fd=8 -device vhost-user-fs-device,chardev=device1,tag=view"
         );
+    }
+
+    #[test]
+    fn a_clone_differs_in_what_it_begins_with_alone() {
+        let boot = machine(false).arguments();
+        let clone = Machine { start: Start::Clone { firmware: 3 }, ..machine(false) }.arguments();
+        let (start, end) = (FIXED.len() + 8, FIXED.len() + 10);
+        assert_eq!(clone[start..end], ["-bios", "/proc/self/fd/3"]);
+        assert_eq!((&boot[..start], &boot[start + 6..]), (&clone[..start], &clone[end..]));
     }
 
     #[test]

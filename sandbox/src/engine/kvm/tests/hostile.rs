@@ -18,7 +18,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::devices;
 use crate::engine::kvm::monitor;
-use crate::engine::{Ending, Machine, Parts, Sockets};
+use crate::engine::{self, Ending, Machine, Model, Parts, Sockets};
 use crate::fs::{Start, Worker};
 use crate::spec::Volume;
 use crate::sys::tsc::Moment;
@@ -135,14 +135,13 @@ fn boot(programs: &Programs, host: &Host, first: u32) -> Boot {
     let (_worker, files) = Worker::start(&host.view(), &start).unwrap();
     let (streams, echoes): (Vec<_>, Vec<_>) = (0..STREAMS).map(|_| echo()).unzip();
     let parts = Parts {
-        kernel: File::open(&programs.guest).unwrap(),
-        initramfs: tempfile::tempfile().unwrap(),
-        command_line: format!("first={first} streams={STREAMS}").leak(),
-        clears_file_pages: true,
-        begun: Moment::now(),
-        memory: MEMORY,
-        cpus: 1,
-        nested: false,
+        model: Model { memory: MEMORY, cpus: 1, nested: false, clears_file_pages: true },
+        start: engine::Start::Boot(engine::Boot {
+            kernel: File::open(&programs.guest).unwrap(),
+            initramfs: tempfile::tempfile().unwrap(),
+            command_line: format!("first={first} streams={STREAMS}").leak(),
+            begun: Moment::now(),
+        }),
         sockets: Sockets { ports: streams.into_iter().map(|stream| (PORT, stream)).collect(), files },
         devices: devices::list,
     };
