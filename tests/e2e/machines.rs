@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::Case;
-use tests::{Bench, Ran};
+use rustix::process::{Signal, kill_process};
+use tests::{Bench, Call, Ran};
 
 macro_rules! case {
     ($group:literal, $name:ident) => {
@@ -19,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     case!("templates", a_run_is_a_clone_and_a_boot_gives_the_same),
     case!("templates", one_that_is_damaged_is_refused),
     case!("templates", one_that_cannot_be_kept_is_a_boot_with_a_reason),
+    case!("templates", an_interrupt_while_one_is_made_ends_the_run),
     case!("machines", each_has_secrets_of_its_own),
     case!("machines", each_knows_the_time),
     case!("machines", all_processors_run),
@@ -48,8 +50,19 @@ impl Cache {
         self.0.path().join("sandbox/images")
     }
 
+    fn call(&self, command: [&str; 2]) -> Call {
+        let words = [&["--engine", "qemu", "--"], &command[..]].concat();
+        self.0.run(words).env("XDG_CACHE_HOME", self.0.path())
+    }
+
     fn run(&self) -> Ran {
-        self.0.run(["--engine", "qemu", "--", "echo", "ran"]).env("XDG_CACHE_HOME", self.0.path()).wait()
+        self.call(["echo", "ran"]).wait()
+    }
+
+    /// What is there besides images and templates that are whole.
+    fn unfinished(&self) -> usize {
+        let names = fs::read_dir(self.images()).expect("a directory").map(|entry| entry.expect("an entry").file_name());
+        names.filter(|name| name.to_string_lossy().starts_with('.')).count()
     }
 
     fn template(&self) -> Option<PathBuf> {
@@ -152,5 +165,19 @@ fn one_that_cannot_be_kept_is_a_boot_with_a_reason() -> Result {
     assert_eq!(ran.report["begin"], "boot");
     let why = ran.report["begin_detail"].as_str().unwrap_or_default();
     assert!(why.contains("lock-template"), "{why}");
+    Ok(())
+}
+
+fn an_interrupt_while_one_is_made_ends_the_run() -> Result {
+    let cache = Cache::new();
+    let run = cache.call(["sleep", "60"]).spawn();
+    let lock = cache.0.path().join("sandbox/lock-template");
+    while !lock.exists() {
+        std::thread::yield_now();
+    }
+    kill_process(run.pid(), Signal::INT).map_err(|error| error.to_string())?;
+    assert_eq!(run.output().status.code(), Some(130));
+    // Should the signal have been late, there is a template, and it is whole.
+    assert_eq!(cache.unfinished(), 0);
     Ok(())
 }
