@@ -5,7 +5,8 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getgid, getgroups, getrlimit, getuid, setrlimit, umask};
 use uzers::os::unix::UserExt;
@@ -50,7 +51,7 @@ const NOFILE_MAX: u64 = 1 << 20;
 /// The calling process.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Its working directory.
+    /// Its working directory, by the name that it uses itself.
     pub directory: PathBuf,
     /// Its environment.
     pub environment: Vec<(OsString, OsString)>,
@@ -78,7 +79,7 @@ impl Caller {
         let most = getrlimit(Resource::Fsize).maximum;
         let _stays = setrlimit(Resource::Fsize, Rlimit { current: most, maximum: most });
         Ok(Self {
-            directory: env::current_dir().map_err(|error| {
+            directory: directory().map_err(|error| {
                 io::Error::new(error.kind(), format!("the current directory is not there: {error}"))
             })?,
             environment: env::vars_os().collect(),
@@ -105,6 +106,22 @@ impl Caller {
         };
         self.environment.iter().filter(|(name, _)| passes(name)).cloned().collect()
     }
+}
+
+/// The current directory. A shell that went there through a symbolic link says so in `PWD`, and that is the name its
+/// user knows.
+fn directory() -> io::Result<PathBuf> {
+    let real = env::current_dir()?;
+    let claimed = env::var_os("PWD").map(PathBuf::from).filter(|claimed| names(claimed, &real));
+    Ok(claimed.unwrap_or(real))
+}
+
+/// Whether `claimed` may stand for the directory `real` by the rules of pwd(1): absolute, without `.` and `..`, and
+/// indeed that directory.
+fn names(claimed: &Path, real: &Path) -> bool {
+    let plain = claimed.as_os_str().as_bytes().split(|byte| *byte == b'/').all(|part| part != b"." && part != b"..");
+    let file = |path: &Path| path.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    plain && claimed.is_absolute() && file(claimed).is_some_and(|claimed| file(real) == Some(claimed))
 }
 
 /// A user named with `-u`, and what its environment says of it.
@@ -174,6 +191,22 @@ mod tests {
         };
         let names: Vec<OsString> = caller.passed().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["PATH", "LC_ALL"]);
+    }
+
+    #[test]
+    fn a_directory_may_go_by_the_name_of_a_link() {
+        let place = tempfile::tempdir().expect("a directory can be made");
+        let at = |name: &str| place.path().join(name);
+        std::fs::create_dir(at("real")).expect("so can one in it");
+        std::os::unix::fs::symlink("real", at("link")).expect("and a link");
+
+        for (claimed, holds) in [("real", true), ("link", true), ("link/", true), ("missing", false), ("", false)] {
+            assert_eq!(names(&at(claimed), &at("real")), holds, "{claimed}");
+        }
+        for odd in ["./real", "real/.", "link/../real"] {
+            assert!(!names(&at(odd), &at("real")), "{odd}");
+        }
+        assert!(!names(Path::new("."), &env::current_dir().expect("tests have one")));
     }
 
     #[test]
