@@ -80,7 +80,10 @@ impl Caller {
         let _stays = setrlimit(Resource::Fsize, Rlimit { current: most, maximum: most });
         Ok(Self {
             directory: directory().map_err(|error| {
-                io::Error::new(error.kind(), format!("the current directory is not there: {error}"))
+                io::Error::new(
+                    error.kind(),
+                    format!("the current directory is not there any more, go to another ({error})"),
+                )
             })?,
             environment: env::vars_os().collect(),
             user: User {
@@ -147,7 +150,7 @@ pub fn account(text: &str) -> Result<Account, String> {
     };
     let known = match user.parse() {
         Ok(uid) => uzers::get_user_by_uid(uid).ok_or(uid),
-        Err(_) => Ok(uzers::get_user_by_name(user).ok_or_else(|| format!("there is no user {user:?} on this host"))?),
+        Err(_) => Ok(uzers::get_user_by_name(user).ok_or_else(|| unknown("user", user, "-u 1000"))?),
     };
     let gid = group.map(group_id).transpose()?;
     Ok(match known {
@@ -171,8 +174,12 @@ fn group_id(text: &str) -> Result<u32, String> {
     if let Ok(gid) = text.parse() {
         return Ok(gid);
     }
-    let group = uzers::get_group_by_name(text).ok_or_else(|| format!("there is no group {text:?} on this host"))?;
+    let group = uzers::get_group_by_name(text).ok_or_else(|| unknown("group", text, "-u 1000:1000"))?;
     Ok(group.gid())
+}
+
+fn unknown(what: &str, name: &str, number: &str) -> String {
+    format!("there is no {what} {name:?} on this host; a number need not be known to it ({number})")
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(unusable_program_is_126),
     case!(bad_option_is_125),
     case!(missing_workdir_is_said),
+    case!(volume_in_the_wrong_place_is_said),
     case!(timeout_is_124),
     case!(guest_panic_is_named),
     case!(power_off_is_a_guest_reset),
@@ -86,6 +87,19 @@ fn missing_workdir_is_said() -> Result {
     let ran = Bench::new().run(["-w", "/no/such/place", "true"]).wait();
     ran.expect(125, "setup_error");
     assert!(ran.stderr.contains("/no/such/place"), "{}", ran.stderr);
+    Ok(())
+}
+
+fn volume_in_the_wrong_place_is_said() -> Result {
+    let bench = Bench::new();
+    bench.write("file", "");
+    let here = bench.path().display();
+    for (source, target) in [("file", "/usr/bin"), (".", "/usr/bin/env")] {
+        let ran = bench.run(["-v", &format!("{source}:{target}"), "true"]).wait();
+        ran.expect(125, "setup_error");
+        let said = &ran.stderr;
+        assert!(said.contains(&format!("{here}/{source} at {target}")) && said.contains("a file needs"), "{said}");
+    }
     Ok(())
 }
 
