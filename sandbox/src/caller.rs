@@ -5,7 +5,8 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getgid, getgroups, getrlimit, getuid, setrlimit, umask};
 use uzers::os::unix::UserExt;
@@ -50,7 +51,7 @@ const NOFILE_MAX: u64 = 1 << 20;
 /// The calling process.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Its working directory.
+    /// Its working directory, by the name that it uses itself.
     pub directory: PathBuf,
     /// Its environment.
     pub environment: Vec<(OsString, OsString)>,
@@ -78,8 +79,11 @@ impl Caller {
         let most = getrlimit(Resource::Fsize).maximum;
         let _stays = setrlimit(Resource::Fsize, Rlimit { current: most, maximum: most });
         Ok(Self {
-            directory: env::current_dir().map_err(|error| {
-                io::Error::new(error.kind(), format!("the current directory is not there: {error}"))
+            directory: directory().map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("the current directory is not there any more, go to another ({error})"),
+                )
             })?,
             environment: env::vars_os().collect(),
             user: User {
@@ -107,6 +111,22 @@ impl Caller {
     }
 }
 
+/// The current directory. A shell that went there through a symbolic link says so in `PWD`, and that is the name its
+/// user knows.
+fn directory() -> io::Result<PathBuf> {
+    let real = env::current_dir()?;
+    let claimed = env::var_os("PWD").map(PathBuf::from).filter(|claimed| names(claimed, &real));
+    Ok(claimed.unwrap_or(real))
+}
+
+/// Whether `claimed` may stand for the directory `real` by the rules of pwd(1): absolute, without `.` and `..`, and
+/// indeed that directory.
+fn names(claimed: &Path, real: &Path) -> bool {
+    let plain = claimed.as_os_str().as_bytes().split(|byte| *byte == b'/').all(|part| part != b"." && part != b"..");
+    let file = |path: &Path| path.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    plain && claimed.is_absolute() && file(claimed).is_some_and(|claimed| file(real) == Some(claimed))
+}
+
 /// A user named with `-u`, and what its environment says of it.
 #[derive(Debug)]
 pub struct Account {
@@ -130,7 +150,7 @@ pub fn account(text: &str) -> Result<Account, String> {
     };
     let known = match user.parse() {
         Ok(uid) => uzers::get_user_by_uid(uid).ok_or(uid),
-        Err(_) => Ok(uzers::get_user_by_name(user).ok_or_else(|| format!("there is no user {user:?} on this host"))?),
+        Err(_) => Ok(uzers::get_user_by_name(user).ok_or_else(|| unknown("user", user, "-u 1000"))?),
     };
     let gid = group.map(group_id).transpose()?;
     Ok(match known {
@@ -154,8 +174,12 @@ fn group_id(text: &str) -> Result<u32, String> {
     if let Ok(gid) = text.parse() {
         return Ok(gid);
     }
-    let group = uzers::get_group_by_name(text).ok_or_else(|| format!("there is no group {text:?} on this host"))?;
+    let group = uzers::get_group_by_name(text).ok_or_else(|| unknown("group", text, "-u 1000:1000"))?;
     Ok(group.gid())
+}
+
+fn unknown(what: &str, name: &str, number: &str) -> String {
+    format!("there is no {what} {name:?} on this host; a number need not be known to it ({number})")
 }
 
 #[cfg(test)]
@@ -174,6 +198,22 @@ mod tests {
         };
         let names: Vec<OsString> = caller.passed().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["PATH", "LC_ALL"]);
+    }
+
+    #[test]
+    fn a_directory_may_go_by_the_name_of_a_link() {
+        let place = tempfile::tempdir().expect("a directory can be made");
+        let at = |name: &str| place.path().join(name);
+        std::fs::create_dir(at("real")).expect("so can one in it");
+        std::os::unix::fs::symlink("real", at("link")).expect("and a link");
+
+        for (claimed, holds) in [("real", true), ("link", true), ("link/", true), ("missing", false), ("", false)] {
+            assert_eq!(names(&at(claimed), &at("real")), holds, "{claimed}");
+        }
+        for odd in ["./real", "real/.", "link/../real"] {
+            assert!(!names(&at(odd), &at("real")), "{odd}");
+        }
+        assert!(!names(Path::new("."), &env::current_dir().expect("tests have one")));
     }
 
     #[test]

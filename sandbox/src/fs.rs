@@ -76,6 +76,8 @@ pub struct Worker {
     /// The worker ends when this closes.
     control: Control,
     identity: Identity,
+    /// When it must have started.
+    deadline: Instant,
 }
 
 /// Why there is no worker.
@@ -108,6 +110,9 @@ pub enum Error {
     /// The worker ended without a word.
     #[error("file worker ended early ({0})")]
     Ended(ExitStatus),
+    /// Something else was to be looked at first.
+    #[error("wait for the file worker")]
+    Called,
     /// The worker could not be watched.
     #[error("watch the file worker")]
     Watch(#[source] io::Error),
@@ -116,14 +121,14 @@ pub enum Error {
 impl Worker {
     /// Starts a worker that serves `view`. Returns it with the vhost-user connection, which is for QEMU or our VMM.
     pub fn start(view: &View, start: &Start) -> Result<(Worker, UnixStream), Error> {
-        let (mut worker, socket) = Worker::begin(view, start)?;
-        worker.ready()?;
+        let mut worker = Worker::begin(view, start)?;
+        let socket = worker.connection(None)?;
+        worker.ready(None)?;
         Ok((worker, socket))
     }
 
-    /// Like [`Worker::start`], but does not wait until the worker serves. Whoever has the connection may use it at
-    /// once; it is answered when [`Worker::ready`] has gone through the rest of the start.
-    pub fn begin(view: &View, start: &Start) -> Result<(Worker, UnixStream), Error> {
+    /// Like [`Worker::start`], but does not wait for anything. Next comes [`Worker::connection`].
+    pub fn begin(view: &View, start: &Start) -> Result<Worker, Error> {
         let plan = Plan::of(view, start.identity).encode().map_err(Error::Encode)?;
         let (ours, theirs) = control::pair()?;
         let child = Command::new(&start.program)
@@ -136,16 +141,12 @@ impl Worker {
             .process_group(0)
             .spawn()
             .map_err(|source| Error::Spawn { program: start.program.clone(), source })?;
-        let mut worker = Worker::adopt(child, ours, start.identity)?;
-        match worker.hear(Instant::now() + START)? {
-            Message::Connection(socket) => Ok((worker, UnixStream::from(socket))),
-            _ => Err(control::Error::Unexpected.into()),
-        }
+        Worker::adopt(child, ours, start.identity)
     }
 
     fn adopt(mut child: Child, control: Control, identity: Identity) -> Result<Worker, Error> {
         match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Worker { child, pidfd, control, identity }),
+            Ok(pidfd) => Ok(Worker { child, pidfd, control, identity, deadline: Instant::now() + START }),
             Err(error) => {
                 // Without its pidfd the child has no owner yet: end it here.
                 let _ = child.kill();
@@ -155,11 +156,22 @@ impl Worker {
         }
     }
 
-    /// Goes through the rest of the worker's start with it, once after [`Worker::begin`].
-    pub fn ready(&mut self) -> Result<(), Error> {
-        let deadline = Instant::now() + START;
+    /// The vhost-user connection. Whoever has it may use it at once; it is answered when [`Worker::ready`] has gone
+    /// through the rest of the start.
+    ///
+    /// If `call` can be read before the worker has said its word, that is the error [`Error::Called`]. Whoever sees no
+    /// reason in it to give up may ask again.
+    pub fn connection(&mut self, call: Option<BorrowedFd<'_>>) -> Result<UnixStream, Error> {
+        match self.hear(call)? {
+            Message::Connection(socket) => Ok(UnixStream::from(socket)),
+            _ => Err(control::Error::Unexpected.into()),
+        }
+    }
+
+    /// Goes through the rest of the worker's start with it, after [`Worker::connection`] and with the same `call`.
+    pub fn ready(&mut self, call: Option<BorrowedFd<'_>>) -> Result<(), Error> {
         loop {
-            match self.hear(deadline)? {
+            match self.hear(call)? {
                 Message::MapMe => {
                     let mapped = self.identity.map(self.child.id())?;
                     self.control.send(&Message::Mapped(mapped))?;
@@ -170,12 +182,14 @@ impl Worker {
         }
     }
 
-    /// The worker's next word, unless it is its last.
-    fn hear(&mut self, deadline: Instant) -> Result<Message, Error> {
-        match self.control.receive(deadline)? {
-            Some(Message::Failed(text)) => Err(Error::Refused(text)),
-            Some(message) => Ok(message),
-            None => Err(Error::Ended(self.child.wait().map_err(Error::Watch)?)),
+    /// The worker's next word, unless it is its last or `call` comes first.
+    fn hear(&mut self, call: Option<BorrowedFd<'_>>) -> Result<Message, Error> {
+        match self.control.receive_unless(call, self.deadline) {
+            Ok(Some(Message::Failed(text))) => Err(Error::Refused(text)),
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => Err(Error::Ended(self.child.wait().map_err(Error::Watch)?)),
+            Err(control::Error::Called) => Err(Error::Called),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -31,6 +31,9 @@ pub enum Error {
     /// Nothing came in time.
     #[error("no word in time")]
     Timeout,
+    /// Something else came first that was waited for as well.
+    #[error("a call came first")]
+    Called,
     /// Something came that means nothing here.
     #[error("a message out of turn")]
     Unexpected,
@@ -75,7 +78,16 @@ impl Packets {
 
     /// The next message, or nothing if the other end has closed.
     pub(crate) fn receive(&self, deadline: Instant) -> Result<Option<Packet>, Error> {
-        self.wait(PollFlags::IN, Some(deadline))?;
+        self.receive_unless(None, deadline)
+    }
+
+    /// The same, unless `call` can be read first, which is an error.
+    pub(crate) fn receive_unless(
+        &self,
+        call: Option<BorrowedFd<'_>>,
+        deadline: Instant,
+    ) -> Result<Option<Packet>, Error> {
+        self.wait(PollFlags::IN, call, Some(deadline))?;
         let mut bytes = vec![0; LONGEST];
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -100,14 +112,17 @@ impl Packets {
 
     /// Waits, without limit, until the other end has closed.
     pub(crate) fn closed(&self) -> Result<(), Error> {
-        self.wait(PollFlags::RDHUP, None)
+        self.wait(PollFlags::RDHUP, None, None)
     }
 
-    fn wait(&self, what: PollFlags, deadline: Option<Instant>) -> Result<(), Error> {
+    fn wait(&self, what: PollFlags, call: Option<BorrowedFd<'_>>, deadline: Option<Instant>) -> Result<(), Error> {
+        let mut fds = vec![PollFd::new(&self.0, what)];
+        fds.extend(call.map(|call| PollFd::from_borrowed_fd(call, PollFlags::IN)));
         loop {
             let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
-            match poll(&mut [PollFd::new(&self.0, what)], left.as_ref()) {
+            match poll(&mut fds, left.as_ref()) {
                 Ok(0) => return Err(Error::Timeout),
+                Ok(_) if fds[0].revents().is_empty() => return Err(Error::Called),
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -162,6 +177,17 @@ mod tests {
         drop(theirs);
         assert!(matches!(ours.receive(soon()), Ok(None)));
         assert!(ours.closed().is_ok());
+    }
+
+    #[test]
+    fn a_call_comes_before_silence_and_behind_a_word() {
+        let (ours, theirs) = pair().unwrap();
+        let (call, mut caller) = UnixStream::pair().unwrap();
+        assert!(matches!(ours.receive_unless(Some(call.as_fd()), soon()), Err(Error::Timeout)));
+        caller.write_all(b"!").unwrap();
+        assert!(matches!(ours.receive_unless(Some(call.as_fd()), soon()), Err(Error::Called)));
+        Packets::inherited(theirs).send(b"word", &[]).unwrap();
+        assert!(matches!(ours.receive_unless(Some(call.as_fd()), soon()), Ok(Some(_))));
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ use crate::relay::{self, Budget, Progress, State};
 use crate::session::Session;
 use crate::spec::Spec;
 use crate::stages::Stages;
-use crate::sys::signals::Signals;
+use crate::sys::signals::{ENDING, Signals};
 use crate::sys::tsc::Moment;
 use crate::view::{self, View};
 pub use begin::Begin;
@@ -120,6 +120,8 @@ enum Error {
     Engine(#[from] engine::Error),
     #[error("cannot set up the run")]
     System(#[from] io::Error),
+    #[error("signal {0} ended the run")]
+    Cancelled(i32),
 }
 
 impl Error {
@@ -127,6 +129,7 @@ impl Error {
         let text = crate::explain(self);
         match self {
             Self::Spec(_) => Cause::UsageError(text),
+            Self::Cancelled(signal) => Cause::Cancelled(*signal),
             _ => Cause::SetupError(text),
         }
     }
@@ -160,7 +163,8 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     outcome.notices.extend_from_slice(view.notices());
     outcome.stages.end("prepare");
 
-    let (mut files, socket) = fs::Worker::begin(&view, &fs::Start::own())?;
+    let mut files = fs::Worker::begin(&view, &fs::Start::own())?;
+    let socket = unless_cancelled(signals, |call| files.connection(call))?;
     outcome.stages.end("view");
 
     let (lines, ports) = Lines::new()?;
@@ -172,7 +176,7 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     };
     let mut machine = engine.start(parts)?;
     // The machine starts meanwhile; it needs the files only once its kernel runs.
-    files.ready()?;
+    unless_cancelled(signals, |call| files.ready(call))?;
     outcome.stages.end("machine");
 
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?);
@@ -192,6 +196,24 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     files.kill();
     finish(&mut machine, &relays, outcome, &mut cause)?;
     Ok(cause)
+}
+
+/// Waits for the file server, unless a signal ends the run meanwhile. Other signals are for a command, and there is none.
+fn unless_cancelled<T>(
+    signals: Option<&Signals>,
+    mut wait: impl FnMut(Option<BorrowedFd<'_>>) -> Result<T, fs::Error>,
+) -> Result<T, Error> {
+    loop {
+        match wait(signals.map(AsFd::as_fd)) {
+            Err(fs::Error::Called) => {}
+            other => return Ok(other?),
+        }
+        while let Some(signal) = signals.map_or(Ok(None), Signals::next)? {
+            if ENDING.contains(&signal) {
+                return Err(Error::Cancelled(signal));
+            }
+        }
+    }
 }
 
 /// Takes the machine down, lets output that was on its way arrive, and settles the verdict.

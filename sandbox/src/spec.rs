@@ -134,10 +134,10 @@ pub enum Error {
         text: OsString,
     },
     /// An environment entry has no name, or one with `=` in it.
-    #[error("environment entry {0:?} has no usable name")]
+    #[error("environment entry {0:?} has no usable name; write it as NAME=VALUE, or as NAME for the caller's value")]
     EnvironmentName(OsString),
     /// Memory out of range.
-    #[error("{0} bytes of memory: a guest needs between {MEMORY_MIN} (128M) and {MEMORY_MAX} (64G)")]
+    #[error("{}M of memory: a guest needs between {}M and {}G", .0 >> 20, MEMORY_MIN >> 20, MEMORY_MAX >> 30)]
     Memory(u64),
     /// Memory that is no whole number of pieces.
     #[error("{0} bytes of memory: not a whole number of MiB")]

@@ -149,7 +149,7 @@ pub enum Error {
     #[error("volume source {0:?} is neither a directory nor a regular file")]
     VolumeKind(PathBuf),
     /// A volume's target is not a plain absolute path.
-    #[error("volume target {0:?} is not an absolute path without `.` and `..`")]
+    #[error("volume target {0:?} is not an absolute path without `.` and `..`; write the volume as SRC:/DST")]
     VolumeTarget(PathBuf),
     /// A volume's target is the guest's own.
     #[error("volume target {target:?} would hide the guest's own {own}")]

@@ -8,6 +8,7 @@ use sandbox::fs::{Error, SUBCOMMAND, Start, Worker};
 use sandbox::spec::Volume;
 use sandbox::view::{Request, View};
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -214,6 +215,18 @@ fn a_program_that_is_no_worker_is_an_error() {
     assert!(matches!(Worker::start(&view(&cwd, vec![]), &start), Err(Error::Ended(_))));
     let start = Start { program: "/nowhere".into(), ..start };
     assert!(matches!(Worker::start(&view(&cwd, vec![]), &start), Err(Error::Spawn { .. })));
+}
+
+#[test]
+fn a_call_ends_the_wait_for_a_silent_worker() {
+    let (_keep, cwd) = directory();
+    // It never says a word.
+    let start = Start { program: "/bin/sleep".into(), arguments: vec!["60".into()], ..start() };
+    let mut worker = Worker::begin(&view(&cwd, vec![]), &start).unwrap();
+    let (call, mut caller) = UnixStream::pair().unwrap();
+    std::io::Write::write_all(&mut caller, b"!").unwrap();
+    assert!(matches!(worker.connection(Some(call.as_fd())), Err(Error::Called)));
+    assert!(matches!(worker.ready(Some(call.as_fd())), Err(Error::Called)));
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(environment_is_chosen),
     case!(user_is_the_callers, Need::Root),
     case!(workdir_and_umask_are_the_callers),
+    case!(workdir_keeps_the_name_of_a_link),
     case!(volumes_are_where_they_should_be),
     case!(cpus_are_as_many_as_asked_for),
 ];
@@ -119,6 +120,30 @@ fn workdir_and_umask_are_the_callers() -> Result {
     let here = bench.path().display().to_string();
     bench.shell("pwd -P; umask").wait().prints(&format!("{here}\n0022"));
     bench.run(["-w", "/usr/share", "pwd"]).wait().prints("/usr/share");
+    Ok(())
+}
+
+/// As on the host: a shell believes a `PWD` that leads where it is.
+fn workdir_keeps_the_name_of_a_link() -> Result {
+    let bench = Bench::new();
+    let (real, link) = (bench.path().join("real"), bench.path().join("link"));
+    std::fs::create_dir(&real).map_err(|error| error.to_string())?;
+    std::fs::write(real.join("file"), "content").map_err(|error| error.to_string())?;
+    std::os::unix::fs::symlink("real", &link).map_err(|error| error.to_string())?;
+    let in_link = |words: &[&str]| {
+        let mut call = bench.run(words);
+        call.command.current_dir(&link).env("PWD", &link);
+        call.wait()
+    };
+
+    let script = "pwd; pwd -P; cat file ../link/file";
+    in_link(&["--", "sh", "-c", script]).prints(&format!("{}\n{}\ncontentcontent", link.display(), real.display()));
+
+    let names = link.display().to_string();
+    in_link(&["-w", &names, "--", "sh", "-c", "pwd"]).prints(&names);
+    let mut elsewhere = bench.run(["--", "pwd"]);
+    elsewhere.command.current_dir(&real).env("PWD", "/usr");
+    elsewhere.wait().prints(&real.display().to_string());
     Ok(())
 }
 

@@ -24,6 +24,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(output_that_does_not_block_is_waited_for),
     case!(descriptors_of_the_caller_stay_its_own),
     case!(ignored_signals_stay_ignored),
+    case!(directory_that_is_gone_is_said),
     case!(report_goes_behind_what_its_descriptor_holds),
 ];
 
@@ -123,6 +124,14 @@ fn ignored_signals_stay_ignored() -> Result {
     let script = "sleep 2; echo survived";
     let ran = by_shell(&bench, "trap '' HUP CHLD; { sleep 1; kill -HUP $$; } & true", bench.shell(script)).wait();
     ran.prints("survived");
+    Ok(())
+}
+
+fn directory_that_is_gone_is_said() -> Result {
+    let bench = Bench::new();
+    let ran = by_shell(&bench, "mkdir gone && cd gone && rmdir ../gone", bench.run(["true"])).wait();
+    ran.expect(125, "setup_error");
+    assert!(ran.stderr.contains("go to another"), "{}", ran.stderr);
     Ok(())
 }
 

@@ -10,8 +10,11 @@ macro_rules! case {
     };
 }
 
-pub(crate) const CASES: &[Case] =
-    &[case!(private_layer_behaves, Need::Program("python3")), case!(volume_behaves, Need::Program("python3"))];
+pub(crate) const CASES: &[Case] = &[
+    case!(private_layer_behaves, Need::Program("python3")),
+    case!(volume_behaves, Need::Program("python3")),
+    case!(running_program_is_safe, Need::Program("python3")),
+];
 
 type Result = std::result::Result<(), String>;
 
@@ -84,5 +87,48 @@ fn volume_behaves() -> Result {
     // The FUSE protocol has a request for O_TMPFILE, the file server's library has not: programs must fall back, as on NFS.
     let held = HELD.replace("tmpfile ok", "tmpfile [Errno 95] Operation not supported: '.'");
     bench.run(["-v", &volume, "--", "/usr/bin/python3", "checks.py", "/data"]).wait().prints(&held);
+    Ok(())
+}
+
+/// Does whatever would change a program while it provably runs: it is cat(1), and answers before and after. Once at once,
+/// and once when the guest's kernel asks the host anew about all it knows of a volume, which it does after a second.
+const ATTACKS: &str = r#"
+import errno, os, shutil, subprocess, sys, time
+os.chdir(sys.argv[1])
+shutil.copy('/usr/bin/cat', 'program')
+size = os.stat('program').st_size
+cat = subprocess.Popen(['./program'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+
+def runs():
+    cat.stdin.write(b'?'); return cat.stdout.read(1) == b'?'
+def attack(name, call):
+    try: call(); held = 'succeeds'
+    except OSError as error: held = errno.errorcode[error.errno]
+    print(name, held, os.stat('program').st_size - size, runs())
+
+for pause in (0, 1.5):
+    time.sleep(pause)
+    for name in ('O_WRONLY', 'O_RDWR'):
+        for more in (0, os.O_TRUNC):
+            attack(name, lambda: os.open('program', getattr(os, name) | more))
+    attack('O_RDONLY|O_TRUNC', lambda: os.open('program', os.O_RDONLY | os.O_TRUNC))
+    attack('truncate', lambda: os.truncate('program', 0))
+cat.stdin.close()
+print('ended', cat.wait(), os.path.getsize(os.open('program', os.O_RDONLY | os.O_TRUNC)))
+"#;
+
+/// Nothing may write to a program that runs (ETXTBSY), and what is refused has changed nothing.
+fn running_program_is_safe() -> Result {
+    let (bench, data) = (Bench::new(), Bench::new());
+    bench.write("attacks.py", ATTACKS);
+    let refused = |name: &&str| format!("{name} ETXTBSY 0 True\n");
+    let once: String =
+        ["O_WRONLY", "O_WRONLY", "O_RDWR", "O_RDWR", "O_RDONLY|O_TRUNC", "truncate"].iter().map(refused).collect();
+    let expected = format!("{once}{once}ended 0 0");
+
+    bench.shell("mkdir -p /scratch && /usr/bin/python3 attacks.py /scratch").wait().prints(&expected);
+    let volume = format!("{}:/data", data.path().display());
+    bench.run(["-v", &volume, "--", "/usr/bin/python3", "attacks.py", "/data"]).wait().prints(&expected);
+    assert_eq!(data.path().join("program").metadata().map_err(|error| error.to_string())?.len(), 0);
     Ok(())
 }

@@ -5,14 +5,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use harness::Case;
+use harness::{Case, Need};
 use rustix::process::{Signal, kill_process};
 use tests::Bench;
 use tests::tier::{engine, isolation, patient};
 
 macro_rules! case {
-    ($name:ident) => {
-        Case { name: concat!("status::", stringify!($name)), needs: &[], body: $name }
+    ($name:ident $(, $need:expr)*) => {
+        Case { name: concat!("status::", stringify!($name)), needs: &[$($need),*], body: $name }
     };
 }
 
@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(unusable_program_is_126),
     case!(bad_option_is_125),
     case!(missing_workdir_is_said),
+    case!(volume_in_the_wrong_place_is_said),
     case!(timeout_is_124),
     case!(guest_panic_is_named),
     case!(power_off_is_a_guest_reset),
@@ -30,6 +31,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(want_of_memory_is_named),
     case!(output_limit_is_kept),
     case!(interrupt_is_130),
+    case!(interrupt_is_130_before_there_is_a_machine, Need::Program("strace")),
     case!(command_cleans_up_when_cancelled),
     case!(report_is_complete),
     case!(reaping_init_survives_everything),
@@ -85,6 +87,19 @@ fn missing_workdir_is_said() -> Result {
     let ran = Bench::new().run(["-w", "/no/such/place", "true"]).wait();
     ran.expect(125, "setup_error");
     assert!(ran.stderr.contains("/no/such/place"), "{}", ran.stderr);
+    Ok(())
+}
+
+fn volume_in_the_wrong_place_is_said() -> Result {
+    let bench = Bench::new();
+    bench.write("file", "");
+    let here = bench.path().display();
+    for (source, target) in [("file", "/usr/bin"), (".", "/usr/bin/env")] {
+        let ran = bench.run(["-v", &format!("{source}:{target}"), "true"]).wait();
+        ran.expect(125, "setup_error");
+        let said = &ran.stderr;
+        assert!(said.contains(&format!("{here}/{source} at {target}")) && said.contains("a file needs"), "{said}");
+    }
     Ok(())
 }
 
@@ -161,6 +176,37 @@ fn interrupt_is_130() -> Result {
         let (status, _, wall) = signalled("echo up; sleep 60", signal);
         assert_eq!(status, code);
         assert!(wall < patient(Duration::from_secs(10)), "{signal:?} took {wall:?}");
+    }
+    Ok(())
+}
+
+/// The file server gets stuck on its way, as it would on a network file system whose server is gone.
+fn interrupt_is_130_before_there_is_a_machine() -> Result {
+    // Its first step, before it hands over its connection, and one of its last.
+    for step in ["unshare", "pivot_root"] {
+        let bench = Bench::new();
+        let mut call = bench.run(["--", "sleep", "60"]);
+        let mut strace = std::process::Command::new("strace");
+        let (traced, stuck) = (format!("trace={step}"), format!("inject={step}:signal=STOP"));
+        strace.args(["-D", "-f", "-qq", "-o", "trace", "-e", &traced, "-e", &stuck, "--"]);
+        strace.arg(call.command.get_program()).args(call.command.get_args());
+        strace.current_dir(bench.path()).stdin(std::process::Stdio::null());
+        call.command = strace;
+        let child = call.spawn();
+        let stuck =
+            || fs::read_to_string(bench.path().join("trace")).is_ok_and(|text| text.contains("stopped by SIGSTOP"));
+        let begun = Instant::now();
+        while !stuck() {
+            assert!(begun.elapsed() < patient(Duration::from_secs(60)), "nothing got stuck in {step}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let sent = Instant::now();
+        kill_process(child.pid(), Signal::INT).map_err(|error| error.to_string())?;
+        let status = child.output().status;
+        assert_eq!(status.code(), Some(130), "stuck in {step}");
+        assert!(sent.elapsed() < patient(Duration::from_secs(5)), "stuck in {step}: {:?}", sent.elapsed());
+        let report = fs::read_to_string(bench.path().join(".report.json")).map_err(|error| error.to_string())?;
+        assert!(report.contains("\"cancelled\""), "{report}");
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::caller::{self, Caller};
 use crate::engine::{self, Isolation};
 use crate::report::Report;
 use crate::run::{Outcome, Streams};
-use crate::spec::{Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, Sight, Spec, Volume};
+use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, Sight, Spec, Volume};
 use crate::view::View;
 use crate::{Cause, Signals, Stages};
 
@@ -83,6 +83,12 @@ pub struct Arguments {
     /// Accepted for those used to docker: standard input is always passed on
     #[arg(short, long, hide = true)]
     interactive: bool,
+    /// Accepted for those used to docker: nothing is ever left of a run
+    #[arg(long, hide = true)]
+    rm: bool,
+    /// Known for those used to docker, and refused
+    #[arg(short, long, hide = true)]
+    tty: bool,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
@@ -170,6 +176,11 @@ fn inherited() -> io::Result<Streams> {
 
 impl Arguments {
     fn spec(&self, caller: &Caller) -> Result<Spec, String> {
+        if self.tty {
+            return Err(
+                "there is no terminal in the guest; leave -t out (standard input and output are passed on)".into()
+            );
+        }
         let mut environment = caller.passed();
         let workdir = self.workdir.clone().unwrap_or_else(|| caller.directory.clone());
         set(&mut environment, "PWD", workdir.clone());
@@ -190,6 +201,7 @@ impl Arguments {
         };
         for entry in &self.environment {
             match parse::variable(entry) {
+                (name, None) if name.is_empty() => return Err(spec::Error::EnvironmentName(name).to_string()),
                 (name, Some(value)) => set(&mut environment, &name, value),
                 (name, None) => match caller.variable(&name) {
                     Some(value) => set(&mut environment, &name, value.clone()),

@@ -5,10 +5,13 @@
 //! room for an answer's header. Both are up to the guest, so here such a request gets no answer: its chain is handed
 //! back empty. A ring that makes no sense is left alone until the next driver begins.
 //!
+//! And it offers what we do not want: see [`withhold`].
+//!
 //! Not for what a request means: that is the library's [`Server`] and our share behind it.
 
 use guest_init::wire::VIEW_TAG;
 use std::io;
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use vhost_fs::vhost_user::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
@@ -17,10 +20,12 @@ use vhost_user_backend_fs::{VhostUserBackend, VringMutex, VringState, VringT};
 use virtio_bindings::{virtio_config::VIRTIO_F_VERSION_1, virtio_ring};
 use virtio_queue_fs::{DescriptorChain, QueueOwnedT};
 use virtiofsd::descriptor_utils::{Reader, Writer};
-use virtiofsd::filesystem::FileSystem;
-use virtiofsd::fuse::{InHeader, Opcode, OutHeader};
+use virtiofsd::filesystem::{FileSystem, FsOptions};
+use virtiofsd::fuse::{InHeader, InitOut, Opcode, OutHeader};
 use virtiofsd::server::Server;
-use vm_memory_fs::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryLoadGuard, GuestMemoryMmap};
+use vm_memory_fs::{
+    Address, Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryLoadGuard, GuestMemoryMmap,
+};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
@@ -35,6 +40,11 @@ const RING_SIZE: usize = 1024;
 
 /// The tag's length in the configuration space, NUL bytes behind it (§5.11.4).
 const TAG: usize = 36;
+
+/// Where an answer to INIT says what has been agreed on: the lowest byte of its flags, which holds the flag in question.
+const AGREED: usize = size_of::<OutHeader>() + offset_of!(InitOut, flags);
+const ATOMIC_O_TRUNC: u8 = FsOptions::ATOMIC_O_TRUNC.bits() as u8;
+const _: () = assert!(FsOptions::ATOMIC_O_TRUNC.bits() == ATOMIC_O_TRUNC as u64);
 
 /// A back end for one connection.
 pub(super) struct Backend<F: FileSystem + Sync> {
@@ -79,14 +89,39 @@ impl<F: FileSystem + Sync> Backend<F> {
     pub(super) fn answer(&self, memory: &Memory, chain: DescriptorChain<Loaded>) -> u32 {
         let peeked = Reader::new(memory, chain.clone()).ok().and_then(|mut reader| reader.read_obj::<InHeader>().ok());
         let (Some(header), Ok(reader)) = (peeked, Reader::new(memory, chain.clone())) else { return 0 };
-        let Ok(writer) = Writer::new(memory, chain) else { return 0 };
+        let Ok(writer) = Writer::new(memory, chain.clone()) else { return 0 };
         let silent = [Opcode::Forget as u32, Opcode::BatchForget as u32].contains(&header.opcode);
         if !silent && writer.available_bytes() < size_of::<OutHeader>() {
             return 0;
         }
-        let answered = self.server.handle_message(reader, writer, None::<&mut ()>);
-        answered.ok().and_then(|length| u32::try_from(length).ok()).unwrap_or(0)
+        let answered = self.server.handle_message(reader, writer, None::<&mut ()>).unwrap_or(0);
+        if header.opcode == Opcode::Init as u32 && answered > AGREED && withhold(memory, chain).is_none() {
+            return 0;
+        }
+        u32::try_from(answered).unwrap_or(0)
     }
+}
+
+/// Takes `ATOMIC_O_TRUNC` out of an answer to INIT: the library agrees to it, whatever the file system behind it says.
+///
+/// With it the guest's kernel leaves truncating to the request that opens a file. It makes that request before it looks
+/// whether the file is a program that runs, unless the file is opened for writing: so `open(O_RDONLY | O_TRUNC)` failed
+/// with ETXTBSY when the program had lost its text already. Without it the kernel looks first and truncates then.
+fn withhold(memory: &Memory, chain: DescriptorChain<Loaded>) -> Option<()> {
+    let place = place_of(chain, AGREED as u64)?;
+    let agreed: u8 = memory.read_obj(place).ok()?;
+    memory.write_obj(agreed & !ATOMIC_O_TRUNC, place).ok()
+}
+
+/// Where a byte of an answer is: the parts of the chain that we may write are one buffer (§2.7.4).
+fn place_of(chain: DescriptorChain<Loaded>, mut offset: u64) -> Option<GuestAddress> {
+    for part in chain.writable() {
+        match offset.checked_sub(part.len().into()) {
+            Some(beyond) => offset = beyond,
+            None => return part.addr().checked_add(offset),
+        }
+    }
+    None
 }
 
 impl<F: FileSystem + Send + Sync + 'static> VhostUserBackend for Backend<F> {
@@ -160,3 +195,6 @@ impl<F: FileSystem + Send + Sync + 'static> VhostUserBackend for Backend<F> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -5,7 +5,7 @@
 
 use super::identity::Mapping;
 use crate::packets::{self, Packets};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 pub(super) use packets::Error;
@@ -54,7 +54,16 @@ impl Control {
 
     /// The next message, or nothing if the other end has closed.
     pub(super) fn receive(&self, deadline: Instant) -> Result<Option<Message>, Error> {
-        let Some(mut packet) = self.0.receive(deadline)? else { return Ok(None) };
+        self.receive_unless(None, deadline)
+    }
+
+    /// The same, unless `call` can be read first.
+    pub(super) fn receive_unless(
+        &self,
+        call: Option<BorrowedFd<'_>>,
+        deadline: Instant,
+    ) -> Result<Option<Message>, Error> {
+        let Some(mut packet) = self.0.receive_unless(call, deadline)? else { return Ok(None) };
         match (packet.bytes.as_slice(), packet.descriptors.pop()) {
             (b"u", None) => Ok(Some(Message::MapMe)),
             (b"m=", None) => Ok(Some(Message::Mapped(Mapping::Same))),

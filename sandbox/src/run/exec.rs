@@ -24,6 +24,8 @@ const RESERVE: u64 = 32 << 20;
 const ENOENT: i32 = 2;
 const E2BIG: i32 = 7;
 const ENOTDIR: i32 = 20;
+const EISDIR: i32 = 21;
+const EINVAL: i32 = 22;
 
 /// Everything about the command that the guest needs, made at the last moment: the clock should be right.
 pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
@@ -88,6 +90,7 @@ pub(super) fn ended(ended: &Ended) -> Cause {
 /// What it means that the command could not be started.
 pub(super) fn not_started(spec: &Spec, step: Step, errno: i32) -> Cause {
     let program = spec.command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+    let program = if program.is_empty() { "\"\"".into() } else { program };
     let error = io::Error::from_raw_os_error(errno);
     match (step, errno) {
         (Step::Exec, ENOENT | ENOTDIR) if program.contains('/') => {
@@ -105,19 +108,19 @@ pub(super) fn not_started(spec: &Spec, step: Step, errno: i32) -> Cause {
             "cannot enter the working directory {} in the guest: {error}; show it with -v",
             spec.workdir.display()
         )),
-        _ => failed(step, errno),
+        _ => failed(spec, step, errno),
     }
 }
 
 /// What it means that guest init failed at a step.
-pub(super) fn failed(step: Step, errno: i32) -> Cause {
+pub(super) fn failed(spec: &Spec, step: Step, errno: i32) -> Cause {
     let error = io::Error::from_raw_os_error(errno);
     let what = match step {
         Step::Protocol => "understand the host".to_owned(),
         Step::MountView => "mount the share of the host's files".to_owned(),
         Step::MountRoot => "mount its root".to_owned(),
         Step::MountSystem => "mount its system directories".to_owned(),
-        Step::MountVolume(number) => format!("mount volume number {}", u64::from(number) + 1),
+        Step::MountVolume(number) => return unmounted(spec, number, errno),
         Step::EnterRoot => "enter its root".to_owned(),
         Step::Seed => "seed its random number generator".to_owned(),
         Step::Clock => "set its clock".to_owned(),
@@ -132,6 +135,23 @@ pub(super) fn failed(step: Step, errno: i32) -> Cause {
         Step::Exec => "execute the program".to_owned(),
     };
     Cause::SetupError(format!("the guest could not {what}: {error}"))
+}
+
+/// What it means that the guest could not mount a volume, by its place on the command line.
+fn unmounted(spec: &Spec, number: u32, errno: i32) -> Cause {
+    let error = io::Error::from_raw_os_error(errno);
+    let volume = usize::try_from(number).ok().and_then(|number| spec.sight.volumes.get(number));
+    let which = volume.map_or_else(
+        || format!("volume number {number}"),
+        |volume| format!("{} at {}", volume.source.display(), volume.target.display()),
+    );
+    let what_to_do = match errno {
+        EISDIR | ENOTDIR | EINVAL => {
+            "; a file needs a place where no directory is, and a directory one where no file is"
+        }
+        _ => "",
+    };
+    Cause::SetupError(format!("the guest could not show the volume {which}: {error}{what_to_do}"))
 }
 
 #[cfg(test)]

@@ -215,7 +215,7 @@ impl<'a> Watch<'a> {
                 return Ok(Some(exec::not_started(self.spec, step, errno)));
             }
             (Phase::Mounting | Phase::Starting, FromGuest::Failed { step, errno }) => {
-                return Ok(Some(exec::failed(step, errno)));
+                return Ok(Some(exec::failed(self.spec, step, errno)));
             }
             (Phase::Running, FromGuest::Ended(ended)) => {
                 outcome.stages.end("run");

@@ -38,7 +38,7 @@ fn each_refusal_says_what_is_wrong() {
     assert!(refusal(|spec| spec.environment.push(("A=".into(), "".into()))).contains("A="));
     assert!(refusal(|spec| spec.environment.push(("".into(), "x".into()))).contains("no usable name"));
     assert!(refusal(|spec| spec.workdir = "tmp".into()).contains("absolute"));
-    assert!(refusal(|spec| spec.memory = 1).contains("128M"));
+    assert!(refusal(|spec| spec.memory = 1).contains("between 128M and 64G"));
     assert!(refusal(|spec| spec.memory += 1).contains("MiB"));
     assert!(refusal(|spec| spec.cpus = 0).contains("0 CPUs"));
     assert!(refusal(|spec| spec.timeout = Some(Duration::ZERO)).contains("zero"));

@@ -30,6 +30,8 @@ pub(super) fn describe(view: &mut View, cwd: &Path, homes: &Homes) -> Result<(),
     if let Some(kept) = homes.credentials_holding(&real) {
         return Err(Error::Credentials { directory: real, kept });
     }
+    // Whatever is shown of it, its caller may know it by the name of a link.
+    view.lead_to(cwd, WHY);
     let below = |table: &[&str]| table.iter().any(|path| real.starts_with(path));
     if below(GUEST) {
         view.notices.push(format!("current directory {real:?} is the guest's own, not the host's"));

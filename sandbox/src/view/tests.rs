@@ -107,6 +107,19 @@ fn a_home_directory_as_current_directory_is_empty() {
 }
 
 #[test]
+fn a_link_leads_to_the_current_directory_whatever_is_shown_of_it() {
+    let (home, elsewhere) = (home(), tempfile::tempdir_in(std::env::temp_dir().canonicalize().unwrap()).unwrap());
+    let link = elsewhere.path().join("link");
+    for target in [home.path(), &home.path().join("src"), Path::new("/usr/lib"), Path::new("/dev")] {
+        let _first_time = fs::remove_file(&link);
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        let view = View::of(&request(home.path(), &link, &[])).unwrap();
+        let entry = view.entries().iter().find(|entry| entry.path == link);
+        assert_eq!(entry.map(|entry| &entry.kind), Some(&Kind::Link { target: target.into() }));
+    }
+}
+
+#[test]
 fn the_root_as_current_directory_is_the_default_view() {
     let home = home();
     let view = View::of(&request(home.path(), Path::new("/"), &[])).unwrap();

@@ -16,10 +16,14 @@ fn caller() -> Caller {
     }
 }
 
-fn spec(options: &[&str]) -> Spec {
+fn parsed(options: &[&str]) -> Result<Spec, String> {
     let words = ["sandbox", "run"].iter().chain(options).chain(&["--", "true"]);
     let Verb::Run(arguments) = Cli::try_parse_from(words).expect("parses").verb else { panic!("not run") };
-    arguments.spec(&caller()).expect("makes sense")
+    arguments.spec(&caller())
+}
+
+fn spec(options: &[&str]) -> Spec {
+    parsed(options).expect("makes sense")
 }
 
 fn variable(spec: &Spec, name: &str) -> Option<String> {
@@ -52,6 +56,24 @@ fn variables_pass_only_when_harmless_or_named() {
 fn another_user_has_its_own_home() {
     let spec = spec(&["-u", "0"]);
     assert_eq!((spec.user.uid, variable(&spec, "HOME").as_deref()), (0, Some("/root")));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_what_does() {
+    for (options, hint) in [
+        (&["-e", ""][..], "NAME=VALUE"),
+        (&["-u", "no-such-user"], "-u 1000"),
+        (&["-u", "0:no-such-group"], "-u 1000:1000"),
+        (&["-it"], "leave -t out"),
+    ] {
+        let refused = parsed(options).expect_err("refused");
+        assert!(refused.contains(hint), "{options:?}: {refused}");
+    }
+}
+
+#[test]
+fn habits_from_docker_do_no_harm() {
+    assert_eq!(spec(&["--rm", "-i"]).command, ["true"]);
 }
 
 #[test]

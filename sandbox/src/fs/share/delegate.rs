@@ -6,6 +6,7 @@
 use super::nodes::Guest;
 use super::{Entries, Share, TYPE, component, permitted};
 use crate::sys::StatVfs;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::io;
@@ -18,6 +19,10 @@ use virtiofsd::fuse::{Attr, SetattrIn};
 use virtiofsd::passthrough::PassthroughFs;
 
 type Handle = <PassthroughFs as FileSystem>::Handle;
+
+/// How a file is opened whose size is to change. The library would open it for reading too, and the caller may have
+/// no right to that. It does not wait for whoever has a lease on the file.
+const TO_RESIZE: u32 = OFlags::WRONLY.union(OFlags::NONBLOCK).bits();
 
 /// Operations that pass through, but for the file's number.
 macro_rules! pass {
@@ -166,7 +171,16 @@ impl FileSystem for Share {
             let (present, _) = self.inner.getattr(ctx, inode, handle)?;
             attr.mode = permitted(attr.mode, present.mode)?;
         }
-        let (attr, _) = self.inner.setattr(ctx, inode, attr, handle, valid)?;
+        let lent = if handle.is_none() && valid.contains(SetattrValid::SIZE) {
+            self.inner.open(ctx, inode, false, TO_RESIZE)?.0
+        } else {
+            None
+        };
+        let changed = self.inner.setattr(ctx, inode, attr, handle.or(lent), valid);
+        if let Some(lent) = lent {
+            self.inner.release(ctx, inode, TO_RESIZE, lent, false, false, None)?;
+        }
+        let (attr, _) = changed?;
         self.attributes(ctx, inode, attr)
     }
 

@@ -6,6 +6,7 @@ mod hostile;
 use super::*;
 use rustix::fd::AsFd;
 use rustix::fs::{FileType, Mode};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use virtiofsd::filesystem::{Extensions, FsOptions};
@@ -126,6 +127,24 @@ fn a_guest_cannot_make_a_file_set_user_id() {
     share.setattr(caller(), made.inode, attr, None, SetattrValid::MODE).unwrap();
     let mode = fs::metadata(fixture.directory.path().join("a")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o777);
+}
+
+#[test]
+fn a_file_that_may_only_be_written_can_be_truncated() {
+    let fixture = fixture();
+    let path = fixture.directory.path().join("a");
+    fs::write(&path, "content").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o200)).unwrap();
+    let file = fixture.lookup(c"a").unwrap().inode;
+    // Root may read whatever it likes, unless it gives that up; each thread has rights of its own.
+    let rights = capabilities(None).unwrap();
+    set_capabilities(None, CapabilitySets { effective: CapabilitySet::empty(), ..rights }).unwrap();
+
+    let truncated = fixture.share.setattr(caller(), file, SetattrIn::default(), None, SetattrValid::SIZE);
+
+    set_capabilities(None, rights).unwrap();
+    assert_eq!(truncated.unwrap().0.size, 0);
+    assert_eq!(fs::metadata(path).unwrap().len(), 0);
 }
 
 #[test]

@@ -7,13 +7,12 @@
 //! `SANDBOX_FUZZ_ITERATIONS` makes it run longer; the seed is fixed, so a failure can be repeated.
 
 use super::*;
-use crate::fs::backend::{Backend, Memory, SharedMemory};
-use virtio_queue_fs::{Queue, QueueOwnedT, QueueT};
-use vm_memory_fs::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryLoadGuard};
+use crate::fs::backend::tests::{NEXT, WRITE, chain, descriptor, memory};
+use crate::fs::backend::{Backend, Memory};
+use vm_memory_fs::{Bytes, GuestAddress, GuestMemoryLoadGuard};
 
-/// Guest memory of the test: descriptors, ring, request and answer, one behind the other.
+/// Guest memory of the test: descriptors and ring, request and answer, one behind the other.
 const SIZE: usize = 1 << 20;
-const RING: u64 = 0x8000;
 const REQUEST: u64 = 0x10000;
 const ANSWER: u64 = 0x40000;
 const HEADER: usize = 40;
@@ -151,18 +150,8 @@ impl Dice {
 
 type Loaded = GuestMemoryLoadGuard<Memory>;
 
-fn descriptor(memory: &Memory, index: u16, (address, length): (u64, u32), flags: u16) {
-    let at = u64::from(index) * 16;
-    memory.write_obj(address, GuestAddress(at)).unwrap();
-    memory.write_obj(length, GuestAddress(at + 8)).unwrap();
-    memory.write_obj(flags, GuestAddress(at + 12)).unwrap();
-    memory.write_obj(index + 1, GuestAddress(at + 14)).unwrap();
-}
-
 /// Puts a request of random cuts and room for an answer into the ring; its chain's head is 0.
 fn post(memory: &Memory, dice: &mut Dice, request: &[u8]) {
-    const NEXT: u16 = 1;
-    const WRITE: u16 = 2;
     memory.write_slice(request, GuestAddress(REQUEST)).unwrap();
     let cut = if dice.below(4) == 0 { dice.below(request.len() as u64 + 1) } else { HEADER as u64 };
     let room = if dice.below(4) == 0 { dice.below(200) as u32 } else { 8192 };
@@ -175,17 +164,10 @@ fn post(memory: &Memory, dice: &mut Dice, request: &[u8]) {
     );
     descriptor(memory, 2, (ANSWER, 16), NEXT | WRITE);
     descriptor(memory, 3, (ANSWER + 16, room), WRITE);
-    memory.write_obj([0u16, 1, 0], GuestAddress(RING)).unwrap();
 }
 
 fn handle(backend: &Backend<Share>, memory: &Loaded) -> bool {
-    let mut queue = Queue::new(8).unwrap();
-    queue.try_set_desc_table_address(GuestAddress(0)).unwrap();
-    queue.try_set_avail_ring_address(GuestAddress(RING)).unwrap();
-    queue.try_set_used_ring_address(GuestAddress(RING + 0x1000)).unwrap();
-    queue.set_ready(true);
-    let chain = queue.iter(memory.clone()).unwrap().next().unwrap();
-    backend.answer(memory, chain) > 0 && answered(memory)
+    backend.answer(memory, chain(memory)) > 0 && answered(memory)
 }
 
 /// Whether the answer's header says that the request was carried out.
@@ -209,7 +191,7 @@ fn hostile_requests() {
         Backend::new(share)
     };
     let mut server = share_at(&inner);
-    let memory = SharedMemory::new(Memory::from_ranges(&[(GuestAddress(0), SIZE)]).unwrap()).memory();
+    let memory = memory(SIZE);
     let (mut dice, mut done) = (Dice { state: 0x5eed_f00d, known: [1; 8] }, 0u64);
     let count = wanted.unwrap_or(30_000u64);
     for number in 0..count {
