@@ -141,8 +141,10 @@ impl Launch {
         // Files in memory are nobody's by name; Landlock has no say in them.
         let cage = Cage::new(program, &[]).map_err(Error::Confine)?;
         let memory = self.memory.try_clone().map_err(Error::Clone)?;
+        let busy = busy(self.model.memory);
         let firmware = self.fds.give(firmware);
         let process = self.launch(program, cage, args::Start::Clone { firmware })?;
+        memory::collapse(&memory, &busy);
         template.fill(&memory).map_err(Error::Clone)?;
         Ok(process)
     }
@@ -195,7 +197,7 @@ impl Drop for Warming {
     }
 }
 
-/// Where a boot writes nearly everywhere: the kernel and what lies around it, and the top of memory.
+/// Where a boot writes nearly everywhere, and a template has nearly all it holds: the kernel and what lies around it, and the top of memory.
 fn busy(bytes: u64) -> [Range<u64>; 2] {
     const KERNEL: u64 = 30 << 20;
     let top = memory::top(bytes);
