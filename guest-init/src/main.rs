@@ -7,7 +7,7 @@
 
 mod start;
 
-use guest_init::{control::Error, session};
+use guest_init::{control::Error, session, sys::abort};
 use rustix::system::{RebootCommand, reboot};
 
 fn main() -> ! {
@@ -17,5 +17,5 @@ fn main() -> ! {
     }
     // Nothing is worth saving. Should even this fail, the kernel panics over the end of init, which the host sees too.
     _ = reboot(RebootCommand::Restart);
-    start::abort()
+    abort()
 }

@@ -12,7 +12,7 @@ use crate::{
     exec::{Program, become_command},
     failure::{Failure, at},
     progress::{Event, Report},
-    sys::{self, Clone, Closing, Watch},
+    sys::{self, Clone, Closing, Standard, Watch, standard},
     wire::{self, Decoder, End, Exec, Step},
 };
 use rustix::{
@@ -153,7 +153,7 @@ fn fail(report: &OwnedFd, Failure { step, errno }: Failure) -> ! {
 fn take_post(report: &OwnedFd, pidfd: &OwnedFd) -> rustix::io::Result<()> {
     dup2_stdin(report)?;
     dup2_stdout(pidfd)?;
-    say(sys::standard_input(), Report::Forked);
+    say(standard(Standard::Input), Report::Forked);
     sys::close_from(2, Closing::Now)?;
     // Not before the command exists, which would inherit it. Without it the kernel might choose this process in need,
     // and the ending of the command would be lost.
@@ -169,7 +169,7 @@ fn reap(command: Pid) -> ! {
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == command => {
-                say(sys::standard_input(), Report::Ended(ending(status.as_raw())))
+                say(standard(Standard::Input), Report::Ended(ending(status.as_raw())))
             }
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => _ = sys::poll(&mut [], None),

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a C runtime would have brought: entry point, memory functions, allocator, panic.
 //!
-//! Not for system calls ([`guest_init::sys`]), but for the one that the allocator needs. System V ABI, AMD64 supplement,
-//! §3.4.1 for the state at the entry point.
-#![expect(unsafe_code, reason = "the ground that safe code stands on")]
+//! Not for system calls ([`guest_init::sys`]). System V ABI, AMD64 supplement, §3.4.1 for the state at the entry point.
+#![expect(unsafe_code, reason = "assembly; the unsafe blocks are elsewhere")]
 
-mod heap;
 mod memory;
 
 use core::{arch::global_asm, panic::PanicInfo};
-use guest_init::cgroup::decimal;
-use rustix::{io::write, stdio::stderr};
+use guest_init::{
+    cgroup::decimal,
+    sys::{Standard, abort, heap::Heap, standard},
+};
+use rustix::io::write;
+
+#[global_allocator]
+static HEAP: Heap = Heap::new();
 
 global_asm!(
     ".globl _start",
@@ -28,14 +32,7 @@ extern "C" fn enter() -> ! {
 
 /// Says something on the console, if there is one.
 pub(crate) fn say(text: &str) {
-    // SAFETY: whatever descriptor 2 is, nothing else relies on what is written there.
-    _ = write(unsafe { stderr() }, text.as_bytes());
-}
-
-/// Ends this process by a fault, which the kernel lets kill even PID 1, and then panics; the host sees that.
-pub(crate) fn abort() -> ! {
-    // SAFETY: does nothing but fault.
-    unsafe { core::arch::asm!("ud2", options(noreturn, nomem, nostack)) }
+    _ = write(standard(Standard::Error), text.as_bytes());
 }
 
 #[panic_handler]

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! System calls that rustix does not offer, made safe.
 //!
-//! Every unsafe block of PID 1 that is not its start file is here. Not for calls rustix has, nor for sequences of calls.
-//! Numbers and structures are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`, `include/uapi/linux`).
+//! Every unsafe block of PID 1 is here or with its allocator ([`heap`]). Not for calls rustix has, nor for sequences of
+//! calls. Numbers and structures are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`, `include/uapi/linux`).
 #![expect(unsafe_code, reason = "raw system calls")]
+
+pub mod heap;
 
 use alloc::vec::Vec;
 use core::{
     arch::asm,
     ffi::{CStr, c_char},
     marker::PhantomData,
+    ptr,
 };
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
@@ -25,8 +28,8 @@ mod number {
     pub(super) const SETSOCKOPT: usize = 54;
     pub(super) const EXECVE: usize = 59;
     pub(super) const CLOCK_GETTIME: usize = 228;
-    pub(super) const KEXEC_LOAD: usize = 246;
     pub(super) const EXIT_GROUP: usize = 231;
+    pub(super) const KEXEC_LOAD: usize = 246;
     pub(super) const UNSHARE: usize = 272;
     pub(super) const PRLIMIT64: usize = 302;
     pub(super) const PIDFD_SEND_SIGNAL: usize = 424;
@@ -56,9 +59,104 @@ unsafe fn call<const N: usize>(number: usize, arguments: [usize; N]) -> Result<u
     }
 }
 
-/// Takes a reference, so that an owned descriptor stays open until its caller returns.
-fn raw(fd: &impl AsFd) -> usize {
-    fd.as_fd().as_raw_fd() as usize
+/// Calls that write to no memory of this process, each with what the kernel reads.
+enum Quiet<'a> {
+    Exit {
+        status: i32,
+    },
+    /// Into a cgroup namespace, which changes nothing about memory or descriptors.
+    UnshareCgroup,
+    SetBlockedSignals(&'a u64),
+    /// As kill(2) does.
+    SendSignal {
+        process: BorrowedFd<'a>,
+        signal: i32,
+    },
+    /// Of this process: a struct rlimit64.
+    SetLimit {
+        resource: u32,
+        limit: &'a [u64; 2],
+    },
+    CloseRange {
+        first: u32,
+        flags: usize,
+    },
+    /// To a struct sockaddr_vm.
+    Connect {
+        socket: BorrowedFd<'a>,
+        address: &'a [u32; 4],
+    },
+    /// A struct timeval.
+    SetVsockPatience {
+        socket: BorrowedFd<'a>,
+        time: &'a [u64; 2],
+    },
+    /// A struct rand_pool_info with 32 bytes behind it.
+    AddEntropy {
+        random: BorrowedFd<'a>,
+        pool: &'a [u8; 40],
+    },
+    Reseed {
+        random: BorrowedFd<'a>,
+    },
+    /// A struct ifreq.
+    SetInterfaceFlags {
+        socket: BorrowedFd<'a>,
+        request: &'a [u8; 40],
+    },
+    /// In a struct kexec_segment; the kernel copies the bytes now.
+    LoadPage {
+        bytes: &'a [u8],
+        address: u64,
+        size: u64,
+    },
+}
+
+impl Quiet<'_> {
+    #[rustfmt::skip]
+    fn make(self) -> Result<()> {
+        const NEWCGROUP: usize = 0x0200_0000;
+        const SIG_SETMASK: usize = 2;
+        const AF_VSOCK: usize = 40;
+        const CONNECT_TIMEOUT: usize = 8;
+        const RNDADDENTROPY: usize = 0x4008_5203;
+        const RNDRESEEDCRNG: usize = 0x5207;
+        const SIOCSIFFLAGS: usize = 0x8914;
+        const PRESERVE_CONTEXT: usize = 2;
+        const X86_64: usize = 62 << 16;
+        use number::*;
+        let segment: [usize; 4];
+        let (number, arguments) = match self {
+            Self::Exit { status } => (EXIT_GROUP, [status as usize, 0, 0, 0, 0]),
+            Self::UnshareCgroup => (UNSHARE, [NEWCGROUP, 0, 0, 0, 0]),
+            Self::SetBlockedSignals(set) => (RT_SIGPROCMASK, [SIG_SETMASK, place(set), 0, size_of_val(set), 0]),
+            Self::SendSignal { process, signal } => (PIDFD_SEND_SIGNAL, [raw(process), signal as usize, 0, 0, 0]),
+            Self::SetLimit { resource, limit } => (PRLIMIT64, [0, resource as usize, place(limit), 0, 0]),
+            Self::CloseRange { first, flags } => (CLOSE_RANGE, [first as usize, u32::MAX as usize, flags, 0, 0]),
+            Self::Connect { socket, address } => (CONNECT, [raw(socket), place(address), size_of_val(address), 0, 0]),
+            Self::SetVsockPatience { socket, time } =>
+                (SETSOCKOPT, [raw(socket), AF_VSOCK, CONNECT_TIMEOUT, place(time), size_of_val(time)]),
+            Self::AddEntropy { random, pool } => (IOCTL, [raw(random), RNDADDENTROPY, place(pool), 0, 0]),
+            Self::Reseed { random } => (IOCTL, [raw(random), RNDRESEEDCRNG, 0, 0, 0]),
+            Self::SetInterfaceFlags { socket, request } => (IOCTL, [raw(socket), SIOCSIFFLAGS, place(request), 0, 0]),
+            Self::LoadPage { bytes, address, size } => {
+                segment = [bytes.as_ptr() as usize, bytes.len(), address as usize, size as usize];
+                (KEXEC_LOAD, [address as usize, 1, place(&segment), PRESERVE_CONTEXT | X86_64, 0])
+            }
+        };
+        // SAFETY: the kernel writes to none of these arguments and reads no more than a structure that is borrowed here
+        // and has the size that goes with the call. Who owns descriptors of a range is for `close_from` to say.
+        unsafe { call(number, arguments) }.map(drop)
+    }
+}
+
+/// Where a structure is.
+fn place<T>(structure: &T) -> usize {
+    ptr::from_ref(structure) as usize
+}
+
+fn raw(fd: BorrowedFd<'_>) -> usize {
+    fd.as_raw_fd() as usize
 }
 
 /// Lists of string pointers as execve(2) wants them, into bytes that it borrows.
@@ -81,7 +179,7 @@ impl<'a> Strings<'a> {
             pointers.push(string.as_ptr());
             bytes = &bytes[string.count_bytes() + 1..];
         }
-        pointers.push(core::ptr::null());
+        pointers.push(ptr::null());
         Some((Self { pointers, bytes: PhantomData }, bytes))
     }
 
@@ -89,7 +187,7 @@ impl<'a> Strings<'a> {
     pub fn for_shell<'b>(&'b self, shell: &'b CStr, path: &'b CStr) -> Strings<'b> {
         let mut pointers = Vec::with_capacity(self.pointers.len() + 1);
         pointers.extend([shell.as_ptr(), path.as_ptr()]);
-        pointers.extend_from_slice(self.pointers.get(1..).unwrap_or(&[core::ptr::null()]));
+        pointers.extend_from_slice(self.pointers.get(1..).unwrap_or(&[ptr::null()]));
         Strings { pointers, bytes: PhantomData }
     }
 }
@@ -145,43 +243,51 @@ pub fn clone(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Clone> {
 /// Ends this process (exit_group(2)).
 pub fn exit(status: i32) -> ! {
     loop {
-        // SAFETY: takes a number and does not return.
-        _ = unsafe { call(number::EXIT_GROUP, [status as usize]) };
+        // Does not return.
+        _ = Quiet::Exit { status }.make();
     }
 }
 
 /// Gives this process a cgroup namespace whose root is its cgroup (unshare(2)).
 pub fn unshare_cgroup() -> Result<()> {
-    const NEWCGROUP: usize = 0x0200_0000;
-    // SAFETY: takes flags only; a cgroup namespace changes nothing about memory or descriptors.
-    unsafe { call(number::UNSHARE, [NEWCGROUP]) }.map(drop)
+    Quiet::UnshareCgroup.make()
 }
 
 /// Lets every signal through (rt_sigprocmask(2)).
 pub fn unblock_signals() -> Result<()> {
-    const SIG_SETMASK: usize = 2;
-    let none = 0u64;
-    // SAFETY: the kernel reads eight bytes, which is what the set has.
-    unsafe { call(number::RT_SIGPROCMASK, [SIG_SETMASK, &raw const none as usize, 0, size_of_val(&none)]) }.map(drop)
+    Quiet::SetBlockedSignals(&0).make()
 }
 
 /// Sends a signal of any number to the process (pidfd_send_signal(2)).
 pub fn send_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
-    // SAFETY: takes numbers; a null siginfo means "as kill(2)".
-    unsafe { call(number::PIDFD_SEND_SIGNAL, [raw(&pidfd), signal as usize, 0, 0]) }.map(drop)
+    Quiet::SendSignal { process: pidfd.as_fd(), signal }.make()
 }
 
 /// Sets a resource limit of this process (prlimit(2)).
 pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
-    let limit = [soft, hard];
-    // SAFETY: the kernel reads a struct rlimit64, two 64-bit words; the old limit is not asked for.
-    unsafe { call(number::PRLIMIT64, [0, resource as usize, limit.as_ptr() as usize, 0]) }.map(drop)
+    Quiet::SetLimit { resource, limit: &[soft, hard] }.make()
 }
 
-/// Descriptor 0, whatever it is.
-pub fn standard_input() -> BorrowedFd<'static> {
-    // SAFETY: the namespace's first process, the only caller, has put it there and never closes it.
-    unsafe { BorrowedFd::borrow_raw(0) }
+/// Descriptors that this program borrows by their number.
+#[derive(Debug, Clone, Copy)]
+pub enum Standard {
+    /// Where the namespace's first process, which has put it there, reports.
+    Input = 0,
+    /// The console, if there is one.
+    Error = 2,
+}
+
+/// A standard descriptor, whatever it is.
+pub fn standard(which: Standard) -> BorrowedFd<'static> {
+    // SAFETY: nothing in this program owns one of them, so none is closed behind an owner's back, nor is a file that
+    // somebody owns found there. If nothing is open there, writing fails.
+    unsafe { BorrowedFd::borrow_raw(which as RawFd) }
+}
+
+/// Ends this process by a fault, which the kernel lets kill even PID 1, and then panics; the host sees that.
+pub fn abort() -> ! {
+    // SAFETY: does nothing but fault.
+    unsafe { asm!("ud2", options(noreturn, nomem, nostack)) }
 }
 
 /// What becomes of the descriptors of [`close_from`].
@@ -200,8 +306,7 @@ pub fn close_from(first: u32, when: Closing) -> Result<()> {
         Closing::Now => 0,
         Closing::OnExec => 4,
     };
-    // SAFETY: takes numbers; see above for the owners.
-    unsafe { call(number::CLOSE_RANGE, [first as usize, u32::MAX as usize, flags]) }.map(drop)
+    Quiet::CloseRange { first, flags }.make()
 }
 
 /// Milliseconds of `CLOCK_MONOTONIC` (clock_gettime(2)).
@@ -264,60 +369,41 @@ pub fn poll(watches: &mut [Watch], timeout_ms: Option<u64>) -> Result<()> {
 pub fn connect_vsock(socket: impl AsFd, cid: u32, port: u32) -> Result<()> {
     const AF_VSOCK: u32 = 40;
     // struct sockaddr_vm: family and reserved, port, cid, flags and zeroes.
-    let address: [u32; 4] = [AF_VSOCK, port, cid, 0];
-    // SAFETY: the address has the size given.
-    unsafe { call(number::CONNECT, [raw(&socket), address.as_ptr() as usize, size_of_val(&address)]) }.map(drop)
+    Quiet::Connect { socket: socket.as_fd(), address: &[AF_VSOCK, port, cid, 0] }.make()
 }
 
 /// Sets how long connecting a vsock socket may take (`SO_VM_SOCKETS_CONNECT_TIMEOUT`).
 pub fn set_vsock_patience(socket: impl AsFd, seconds: u64) -> Result<()> {
-    const AF_VSOCK: usize = 40;
-    const CONNECT_TIMEOUT: usize = 8;
-    let time = [seconds, 0];
-    let arguments = [raw(&socket), AF_VSOCK, CONNECT_TIMEOUT, time.as_ptr() as usize, size_of_val(&time)];
-    // SAFETY: the option takes a 64-bit struct timeval, two words, of the size given.
-    unsafe { call(number::SETSOCKOPT, arguments) }.map(drop)
+    Quiet::SetVsockPatience { socket: socket.as_fd(), time: &[seconds, 0] }.make()
 }
 
 /// Gives the kernel's generator bytes and credits all of their bits (`RNDADDENTROPY`, random(4)).
 pub fn add_entropy(random: impl AsFd, bytes: &[u8; 32]) -> Result<()> {
-    const RNDADDENTROPY: usize = 0x4008_5203;
     // struct rand_pool_info: bits to credit, length of the bytes, the bytes.
     let mut pool = [0u8; 40];
     pool[..4].copy_from_slice(&256u32.to_ne_bytes());
     pool[4..8].copy_from_slice(&32u32.to_ne_bytes());
     pool[8..].copy_from_slice(bytes);
-    // SAFETY: the structure is as long as its second word says.
-    unsafe { call(number::IOCTL, [raw(&random), RNDADDENTROPY, pool.as_ptr() as usize]) }.map(drop)
+    Quiet::AddEntropy { random: random.as_fd(), pool: &pool }.make()
 }
 
 /// Makes the kernel's generator take what it was given into use at once (`RNDRESEEDCRNG`, random(4)).
 pub fn reseed(random: impl AsFd) -> Result<()> {
-    const RNDRESEEDCRNG: usize = 0x5207;
-    // SAFETY: takes no argument.
-    unsafe { call(number::IOCTL, [raw(&random), RNDRESEEDCRNG, 0]) }.map(drop)
+    Quiet::Reseed { random: random.as_fd() }.make()
 }
 
 /// Brings the loopback interface up, through any Internet socket (netdevice(7)).
 pub fn raise_loopback(socket: impl AsFd) -> Result<()> {
-    const SIOCSIFFLAGS: usize = 0x8914;
     const IFF_UP: u8 = 1;
     // struct ifreq: a name of 16 bytes, then here the flags as a 16-bit word.
     let mut request = [0u8; 40];
     request[..2].copy_from_slice(b"lo");
     request[16] = IFF_UP;
-    // SAFETY: the structure is a struct ifreq in size and content.
-    unsafe { call(number::IOCTL, [raw(&socket), SIOCSIFFLAGS, request.as_ptr() as usize]) }.map(drop)
+    Quiet::SetInterfaceFlags { socket: socket.as_fd(), request: &request }.make()
 }
 
 /// Has the kernel keep bytes that `reboot(RebootCommand::Kexec)` enters at their first, at this physical address, to come
 /// back from there with all it has (kexec_load(2)).
 pub fn load_page(bytes: &[u8], address: u64, size: u64) -> Result<()> {
-    const PRESERVE_CONTEXT: usize = 2;
-    const X86_64: usize = 62 << 16;
-    // struct kexec_segment: the bytes, their number, where they go, and how much is taken there.
-    let segment = [bytes.as_ptr() as usize, bytes.len(), address as usize, size as usize];
-    let arguments = [address as usize, 1, segment.as_ptr() as usize, PRESERVE_CONTEXT | X86_64];
-    // SAFETY: one segment is passed, whose bytes the kernel copies now.
-    unsafe { call(number::KEXEC_LOAD, arguments) }.map(drop)
+    Quiet::LoadPage { bytes, address, size }.make()
 }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The process that called us, as far as a run takes after it: its directory, environment, user and limits.
 
+mod account;
+
+pub use account::{Account, account};
+
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -9,7 +13,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getgid, getgroups, getrlimit, getuid, setrlimit, umask};
-use uzers::os::unix::UserExt;
 
 use crate::spec::{Process, User};
 
@@ -127,61 +130,6 @@ fn names(claimed: &Path, real: &Path) -> bool {
     plain && claimed.is_absolute() && file(claimed).is_some_and(|claimed| file(real) == Some(claimed))
 }
 
-/// A user named with `-u`, and what its environment says of it.
-#[derive(Debug)]
-pub struct Account {
-    /// The user.
-    pub user: User,
-    /// Name, if it has one.
-    pub name: Option<OsString>,
-    /// Home directory, if it has one.
-    pub home: Option<PathBuf>,
-}
-
-/// Looks up `USER[:GROUP]`, by name or number. Without a group a known user has its own ones, an unknown number
-/// only the group of the same number.
-///
-/// # Errors
-/// Which name is unknown.
-pub fn account(text: &str) -> Result<Account, String> {
-    let (user, group) = match text.split_once(':') {
-        Some((user, group)) => (user, Some(group)),
-        None => (text, None),
-    };
-    let known = match user.parse() {
-        Ok(uid) => uzers::get_user_by_uid(uid).ok_or(uid),
-        Err(_) => Ok(uzers::get_user_by_name(user).ok_or_else(|| unknown("user", user, "-u 1000"))?),
-    };
-    let gid = group.map(group_id).transpose()?;
-    Ok(match known {
-        Ok(known) => {
-            let own = || known.groups().unwrap_or_default().iter().map(uzers::Group::gid).collect();
-            Account {
-                user: User {
-                    uid: known.uid(),
-                    gid: gid.unwrap_or(known.primary_group_id()),
-                    groups: gid.map_or_else(own, |_| Vec::new()),
-                },
-                name: Some(known.name().to_owned()),
-                home: Some(known.home_dir().to_owned()),
-            }
-        }
-        Err(uid) => Account { user: User { uid, gid: gid.unwrap_or(uid), groups: Vec::new() }, name: None, home: None },
-    })
-}
-
-fn group_id(text: &str) -> Result<u32, String> {
-    if let Ok(gid) = text.parse() {
-        return Ok(gid);
-    }
-    let group = uzers::get_group_by_name(text).ok_or_else(|| unknown("group", text, "-u 1000:1000"))?;
-    Ok(group.gid())
-}
-
-fn unknown(what: &str, name: &str, number: &str) -> String {
-    format!("there is no {what} {name:?} on this host; a number need not be known to it ({number})")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,16 +162,5 @@ mod tests {
             assert!(!names(&at(odd), &at("real")), "{odd}");
         }
         assert!(!names(Path::new("."), &env::current_dir().expect("tests have one")));
-    }
-
-    #[test]
-    fn accounts_are_found_by_name_and_number() {
-        let root = account("root").expect("root exists");
-        assert_eq!((root.user.uid, root.home), (0, Some("/root".into())));
-        let stranger = account("54321").expect("any number will do");
-        assert_eq!((stranger.user.uid, stranger.user.gid, stranger.name), (54321, 54321, None));
-        assert_eq!(account("0:54321").expect("group by number").user.gid, 54321);
-        assert!(account("no-such-user").expect_err("unknown").contains("no-such-user"));
-        assert!(account("root:no-such-group").is_err());
     }
 }

@@ -43,15 +43,6 @@ pub enum Verb {
         /// Where to write them
         directory: PathBuf,
     },
-    /// Serve a view of the host's files over an inherited connection
-    #[command(hide = true)]
-    FsWorker,
-    /// Run a virtual machine from inherited descriptors
-    #[command(hide = true)]
-    Vmm,
-    /// Try KVM with a guest of a few instructions and print what was found
-    #[command(hide = true)]
-    KvmTrial,
 }
 
 /// Says something of our own, on standard error. Nothing is left to tell about one that cannot be written.

@@ -5,11 +5,14 @@
 //! Not for what each process keeps: that stands with the process.
 
 mod cage;
+mod program;
 
 pub(crate) use cage::Cage;
 
 use crate::sys::calls;
-use crate::sys::namespace;
+use crate::sys::heap;
+use crate::sys::namespace::{self, Closing};
+use program::Actions;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -19,9 +22,7 @@ use rustix::mount::{
 };
 use rustix::process::{Pid, Signal, chdir, fchdir, getppid, pivot_root, set_parent_process_death_signal};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
+use seccompiler::SeccompAction;
 use std::collections::BTreeMap;
 use std::io;
 
@@ -40,9 +41,6 @@ pub enum Error {
     /// The parent has ended.
     #[error("find the parent alive")]
     Orphan,
-    /// The filter's rules make no program.
-    #[error("compile the system call filter")]
-    Compile(#[from] seccompiler::BackendError),
     /// The kernel did not take the filter.
     #[error("install the system call filter")]
     Install(#[from] seccompiler::Error),
@@ -61,7 +59,8 @@ pub(crate) fn begin() -> io::Result<()> {
         report(panic);
         std::process::abort();
     }));
-    namespace::close_from(3)
+    heap::share();
+    namespace::close_from(3, Closing::Now)
 }
 
 /// Ends this process when its parent ends, even if it has done so by now. A change of credentials clears this
@@ -122,14 +121,6 @@ impl AsFd for Root {
     }
 }
 
-/// Takes all capabilities but those `kept` out of reach for good, of this process and of any program it might execute.
-pub(crate) fn bound_rights(kept: CapabilitySet) {
-    for capability in CapabilitySet::all().difference(kept) {
-        // Fails for one that this kernel does not know, which then nobody can have.
-        let _ = rustix::thread::remove_capability_from_bounding_set(capability);
-    }
-}
-
 /// Gives up every capability but those `kept`, for good. The process must still have one thread only.
 pub(crate) fn give_up_rights(kept: CapabilitySet) -> Result<(), Error> {
     let failed = || step::<Errno>("give up rights");
@@ -142,51 +133,62 @@ pub(crate) fn give_up_rights(kept: CapabilitySet) -> Result<(), Error> {
     rustix::thread::set_no_new_privs(true).map_err(failed())
 }
 
-/// System calls that a filter allows, each with what its arguments must be.
-pub(crate) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+/// System calls that a filter names, each with what its arguments must be.
+pub(crate) type Rules = BTreeMap<i64, Rule>;
 
-/// Rules that allow each of these calls, whatever its arguments are.
+/// When a filter's action is taken for a system call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Whatever its arguments are.
+    Always,
+    /// If one of these holds.
+    Where(Vec<Check>),
+    /// Never: the call is said to be missing on this system.
+    Missing,
+}
+
+/// What an argument of a system call must be: of the bits in `mask`, those in `value` are set and no others; or, unless
+/// `equal`, anything else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Check {
+    argument: u8,
+    mask: u64,
+    value: u64,
+    equal: bool,
+}
+
+/// Rules that name each of these calls, whatever its arguments are.
 pub(crate) fn allow(allowed: &[i64]) -> Rules {
-    allowed.iter().map(|call| (*call, vec![])).collect()
+    allowed.iter().map(|call| (*call, Rule::Always)).collect()
 }
 
-/// A rule that an argument of a call has this value.
-pub(crate) fn argument(number: u8, value: u64) -> Result<SeccompRule, Error> {
-    rule(number, SeccompCmpOp::Eq, value)
+/// An argument of a call has this value.
+pub(crate) fn argument(argument: u8, value: u64) -> Check {
+    Check { argument, mask: u64::MAX, value, equal: true }
 }
 
-/// A rule that an argument of a call has none of these bits.
-pub(crate) fn argument_without(number: u8, bits: u64) -> Result<SeccompRule, Error> {
-    rule(number, SeccompCmpOp::MaskedEq(bits), 0)
+/// An argument of a call has none of these bits.
+pub(crate) fn argument_without(argument: u8, bits: u64) -> Check {
+    Check { argument, mask: bits, value: 0, equal: true }
 }
 
-fn rule(number: u8, operation: SeccompCmpOp, value: u64) -> Result<SeccompRule, Error> {
-    let condition = SeccompCondition::new(number, SeccompCmpArgLen::Qword, operation, value)?;
-    Ok(SeccompRule::new(vec![condition])?)
-}
-
-/// Adds what making threads takes, which also names them.
-pub(crate) fn allow_threads(rules: &mut Rules) -> Result<(), Error> {
-    rules.insert(calls::CLONE3, vec![]);
-    rules.insert(calls::CLONE, vec![rule(0, SeccompCmpOp::MaskedEq(calls::THREAD), calls::THREAD)?]);
-    rules.insert(calls::PRCTL, vec![argument(0, calls::SET_NAME)?]);
-    Ok(())
-}
-
-/// Has this thread, and every one it starts, told that clone3(2) is missing: a filter cannot see its arguments, and the C
-/// library falls back to clone(2).
-pub(crate) fn hide_clone3() -> Result<(), Error> {
-    let enosys = u32::from(Errno::NOSYS.raw_os_error().unsigned_abs() as u16);
-    install([(calls::CLONE3, vec![])].into(), SeccompAction::Allow, SeccompAction::Errno(enosys))
+/// Adds what making threads takes, which also names them. clone3(2) is said to be missing: a filter cannot see its
+/// arguments, and the C library falls back to clone(2).
+pub(crate) fn allow_threads(rules: &mut Rules) {
+    let thread = Check { argument: 0, mask: calls::THREAD, value: calls::THREAD, equal: true };
+    rules.insert(calls::CLONE3, Rule::Missing);
+    rules.insert(calls::CLONE, Rule::Where(vec![thread]));
+    rules.insert(calls::PRCTL, Rule::Where(vec![argument(0, calls::SET_NAME)]));
 }
 
 /// Leaves this thread, and every one it starts, with these system calls. Any other ends the process: it has a reason
 /// only if somebody has taken it over.
-pub(crate) fn filter(rules: Rules) -> Result<(), Error> {
-    install(rules, SeccompAction::KillProcess, SeccompAction::Allow)
+pub(crate) fn filter(rules: &Rules) -> Result<(), Error> {
+    let actions = Actions { named: SeccompAction::Allow, missing: missing(), other: SeccompAction::KillProcess };
+    Ok(seccompiler::apply_filter(&program::compile(rules, &actions))?)
 }
 
-fn install(rules: Rules, other: SeccompAction, named: SeccompAction) -> Result<(), Error> {
-    let program: BpfProgram = SeccompFilter::new(rules, other, named, TargetArch::x86_64)?.try_into()?;
-    Ok(seccompiler::apply_filter(&program)?)
+/// What a system says of a call that it does not have.
+fn missing() -> SeccompAction {
+    SeccompAction::Errno(Errno::NOSYS.raw_os_error().unsigned_abs())
 }

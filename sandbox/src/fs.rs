@@ -27,6 +27,7 @@ mod share;
 pub use identity::Identity;
 pub use serve::{ServeError, serve};
 
+use crate::sys::child;
 use crate::view::View;
 use control::{Control, Message};
 use plan::Plan;
@@ -36,7 +37,6 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::ffi::OsString;
 use std::io::{self, Seek, Write};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -131,16 +131,16 @@ impl Worker {
     pub fn begin(view: &View, start: &Start) -> Result<Worker, Error> {
         let plan = Plan::of(view, start.identity).encode().map_err(Error::Encode)?;
         let (ours, theirs) = control::pair()?;
-        let child = Command::new(&start.program)
+        let mut command = Command::new(&start.program);
+        child::ours(&mut command);
+        let child = command
             .args(&start.arguments)
-            .env_clear()
-            .current_dir("/")
             .stdin(memory_file(&plan).map_err(Error::Describe)?)
             .stdout(Stdio::from(theirs))
-            // Ctrl-C is for the command; how the run ends is its parent's decision.
-            .process_group(0)
             .spawn()
             .map_err(|source| Error::Spawn { program: start.program.clone(), source })?;
+        // With it goes our copy of the child's end, whose closing tells of its end.
+        drop(command);
         Worker::adopt(child, ours, start.identity)
     }
 

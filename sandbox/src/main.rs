@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line: parse, do, exit code.
 
+use std::env;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -8,6 +9,9 @@ use sandbox::cli::{self, Cli, Verb};
 use sandbox::{doctor, engine, fs, vmm};
 
 fn main() -> ExitCode {
+    if let Some(serve) = internal() {
+        return serve();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return cli::refuse(&error),
@@ -16,8 +20,18 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => cli::run::run(*arguments),
         Verb::Doctor => doctor::run(),
         Verb::Man { directory } => cli::man(&directory),
-        Verb::FsWorker => fs::serve(),
-        Verb::Vmm => vmm::serve(),
-        Verb::KvmTrial => engine::try_kvm(),
+    }
+}
+
+/// What a process of ours that serves another is started for, by the one word it is given. Nobody types these, so they need
+/// no parser, which takes longer than all else before their first step.
+fn internal() -> Option<fn() -> ExitCode> {
+    let mut words = env::args_os().skip(1);
+    let (Some(word), None) = (words.next(), words.next()) else { return None };
+    match word.to_str()? {
+        fs::SUBCOMMAND => Some(fs::serve),
+        vmm::SUBCOMMAND => Some(vmm::serve),
+        engine::TRIAL => Some(engine::try_kvm),
+        _ => None,
     }
 }

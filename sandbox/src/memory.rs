@@ -13,8 +13,8 @@ use std::ops::Range;
 use std::slice;
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{
-    FileOffset, GuestAddress, GuestMemoryAtomic, GuestMemoryMmap, GuestRegionCollectionError, GuestRegionMmap,
-    MmapRegion,
+    FileOffset, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryMmap,
+    GuestMemoryRegion, GuestRegionCollectionError, GuestRegionMmap, MmapRegion,
 };
 
 /// Guest memory as a device sees it: loaded once per event, replaced as a whole.
@@ -57,7 +57,7 @@ pub enum Error {
 }
 
 /// What x86 calls huge.
-const HUGE: usize = 2 << 20;
+const HUGE: u64 = pages::HUGE as u64;
 
 /// Makes guest memory of `bytes` bytes at guest address 0: the file to share, and our mapping of it.
 ///
@@ -99,13 +99,13 @@ pub fn map(file: &File, parts: &[Range<u64>]) -> Result<Memory, Error> {
 /// otherwise, it is only slower.
 fn aligned(file: &FileOffset, length: usize) -> Result<MmapRegion, MmapRegionError> {
     let region = MmapRegion::from_file(file.clone(), length)?;
-    let over = region.as_ptr().addr() % HUGE;
-    if over == 0 || length < HUGE {
+    let over = region.as_ptr().addr() % pages::HUGE;
+    if over == 0 || length < pages::HUGE {
         return Ok(region);
     }
     drop(region);
     // Of more than a huge page, so that it goes into no small gap elsewhere.
-    let _filler = MmapRegion::<()>::new(HUGE + over)?;
+    let _filler = MmapRegion::<()>::new(pages::HUGE + over)?;
     MmapRegion::from_file(file.clone(), length)
 }
 
@@ -116,13 +116,40 @@ pub fn top(bytes: u64) -> Range<u64> {
     bytes.saturating_sub(bytes / 64 + FIRST_PAGES)..bytes
 }
 
-/// Gives parts of guest memory huge pages, all at once. Without, each small page costs whoever touches it first a fault.
+/// Gives parts of a file of guest memory huge pages, all at once. Without, each small page costs whoever touches it first a
+/// fault.
 ///
 /// Only a matter of speed: where the kernel cannot do it, nothing is different, so nobody is told.
 pub fn collapse(file: &File, parts: &[Range<u64>]) {
     for part in parts {
-        let _slower = pages::collapse(file, part);
+        let _slower = collapse_part(file, part);
     }
+}
+
+/// The same through the mapping that is there, whose own faults it spares as well.
+pub fn warm(memory: &Memory, parts: &[Range<u64>]) {
+    for region in memory.memory().iter() {
+        let begin = region.file_offset().map_or(0, FileOffset::start);
+        let within = |offset: u64| offset.clamp(begin, begin + region.len()) - begin;
+        for part in parts {
+            let (from, to) = (within(part.start).next_multiple_of(HUGE), within(part.end) / HUGE * HUGE);
+            if from < to {
+                // Both are offsets in a mapping.
+                let _slower = pages::collapse(region, from as usize..to as usize);
+            }
+        }
+    }
+}
+
+/// Ends of the part are rounded inwards.
+fn collapse_part(file: &File, part: &Range<u64>) -> Result<(), Error> {
+    let (begin, end) = (part.start.next_multiple_of(HUGE), part.end / HUGE * HUGE);
+    let bytes = end.saturating_sub(begin);
+    let (Ok(length), 1..) = (usize::try_from(bytes), bytes) else { return Ok(()) };
+    let failed = |step| move |source| Error::File { bytes, step, source };
+    let shared = FileOffset::new(file.try_clone().map_err(failed("duplicate"))?, begin);
+    let mapping = aligned(&shared, length).map_err(Error::Map)?;
+    pages::collapse(&mapping, 0..length).map_err(failed("give huge pages to"))
 }
 
 /// A memfd of `bytes` bytes whose size nobody can change any more.

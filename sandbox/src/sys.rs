@@ -8,6 +8,7 @@ pub(crate) mod child;
 mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
+pub(crate) mod heap;
 pub(crate) mod kick;
 pub(crate) mod kvm;
 pub(crate) mod namespace;

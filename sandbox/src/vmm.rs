@@ -9,7 +9,7 @@ mod filters;
 
 use crate::confine::{self, Root};
 use crate::devices;
-use crate::engine::kvm::{Plan, Word, layout, vm};
+use crate::engine::kvm::{self, Plan, Word, layout, vm};
 use crate::engine::{Attachment, Remote, Sockets};
 use crate::memory;
 use crate::packets::{self, Packets};
@@ -24,6 +24,9 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
+
+/// The hidden subcommand that calls [`serve()`].
+pub const SUBCOMMAND: &str = kvm::SUBCOMMAND;
 
 /// The plan was sent before we were started.
 const PLAN: Duration = Duration::from_secs(5);
@@ -76,10 +79,9 @@ fn run(link: &Packets) -> Result<Word, Error> {
     confine::give_up_rights(CapabilitySet::empty())?;
     confine::die_with(plan.parent)?;
 
-    let file = memory::file(plan.memory)?;
+    let memory = memory::map(&memory::file(plan.memory)?, &layout::memory(plan.memory))?;
     // Before anything is written, so that nothing has to be moved.
-    memory::collapse(&file, &layout::busy(plan.memory));
-    let memory = memory::map(&file, &layout::memory(plan.memory))?;
+    memory::warm(&memory, &layout::busy(plan.memory));
     let parts = vm::Parts {
         kvm: given.kvm,
         devices: backings(devices::list(given.sockets))?,

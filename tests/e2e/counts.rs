@@ -8,7 +8,7 @@ use harness::{Case, Need};
 use tests::clocked::{self, Request, bars};
 
 pub(crate) const CASES: &[Case] = &[Case {
-    name: "soak::a_cold_run_costs_no_more_than_recorded",
+    name: "counts::a_cold_run_costs_no_more_than_recorded",
     needs: &[Need::Program("strace"), Need::Program("gcc"), Need::Program("qemu-system-x86_64")],
     body: no_more_than_recorded,
 }];

@@ -7,16 +7,17 @@
 //! other process, and execute nothing but itself. The filter names what is refused, not what is allowed: a program that
 //! we do not build uses what it likes of the rest.
 
-use super::{Error, Rules, step};
+use super::program::{self, Actions};
+use super::{Check, Error, Rule, step};
 use crate::sys::{calls, namespace};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, RestrictSelfError,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
-use seccompiler::{BpfProgram, SeccompAction, SeccompCmpOp, SeccompFilter, TargetArch};
+use seccompiler::{BpfProgram, SeccompAction};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -31,9 +32,8 @@ const LOADERS: [&str; 2] = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.
 
 /// What is ready to be entered.
 pub(crate) struct Cage {
-    /// Missing where the kernel has no Landlock.
-    ruleset: Option<OwnedFd>,
-    filters: [BpfProgram; 2],
+    ruleset: RulesetCreated,
+    filter: BpfProgram,
 }
 
 impl std::fmt::Debug for Cage {
@@ -45,8 +45,7 @@ impl std::fmt::Debug for Cage {
 impl Cage {
     /// Prepares a cage for `program`, which may read `files` too, by their names.
     pub(crate) fn new(program: &Path, files: &[&dyn AsFd]) -> Result<Self, Error> {
-        let ruleset = ruleset(program, files)?;
-        Ok(Self { ruleset: ruleset.into(), filters: [missing()?, refused()?] })
+        Ok(Self { ruleset: ruleset(program, files)?, filter: filter() })
     }
 
     /// Enters it. Makes system calls only, so it may run between fork and exec of a process with threads.
@@ -54,16 +53,15 @@ impl Cage {
         let spaces = UnshareFlags::NEWUSER | UnshareFlags::NEWNET | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
         namespace::unshare(spaces)?;
         rustix::thread::set_no_new_privs(true)?;
-        if let Some(ruleset) = &self.ruleset {
-            namespace::landlock(ruleset)?;
-        }
-        for filter in &self.filters {
-            seccompiler::apply_filter(filter).map_err(|error| match error {
-                seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
-                _ => io::ErrorKind::InvalidInput.into(),
-            })?;
-        }
-        Ok(())
+        // Takes nothing away where the kernel has no Landlock.
+        self.ruleset.try_clone()?.restrict_self().map_err(|error| match error {
+            RulesetError::RestrictSelf(RestrictSelfError::RestrictSelfCall { source, .. }) => source,
+            _ => io::ErrorKind::InvalidInput.into(),
+        })?;
+        seccompiler::apply_filter(&self.filter).map_err(|error| match error {
+            seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
+            _ => io::ErrorKind::InvalidInput.into(),
+        })
     }
 }
 
@@ -94,25 +92,20 @@ fn ruleset(program: &Path, files: &[&dyn AsFd]) -> Result<RulesetCreated, Error>
     Ok(rules)
 }
 
-/// clone3(2) is said to be missing: a filter cannot see its arguments, and the C library falls back to clone(2).
-fn missing() -> Result<BpfProgram, Error> {
-    program(super::allow(&[calls::CLONE3]), Errno::NOSYS)
-}
-
-fn refused() -> Result<BpfProgram, Error> {
+/// Refuses what is not for others. clone3(2) is said to be missing: a filter cannot see its arguments, and the C library
+/// falls back to clone(2).
+fn filter() -> BpfProgram {
     let mut rules = super::allow(calls::NOT_FOR_OTHERS);
-    rules.insert(calls::CLONE, vec![super::argument_without(0, calls::THREAD)?]);
-    rules.insert(calls::PRLIMIT, vec![super::rule(0, SeccompCmpOp::Ne, 0)?]);
-    program(rules, Errno::PERM)
+    rules.insert(calls::CLONE3, Rule::Missing);
+    rules.insert(calls::CLONE, Rule::Where(vec![super::argument_without(0, calls::THREAD)]));
+    let others = Check { argument: 0, mask: u64::MAX, value: 0, equal: false };
+    rules.insert(calls::PRLIMIT, Rule::Where(vec![others]));
+    let refused = SeccompAction::Errno(Errno::PERM.raw_os_error().unsigned_abs());
+    program::compile(&rules, &Actions { named: refused, missing: super::missing(), other: SeccompAction::Allow })
 }
 
-fn program(named: Rules, error: Errno) -> Result<BpfProgram, Error> {
-    let action = SeccompAction::Errno(error.raw_os_error().unsigned_abs());
-    Ok(SeccompFilter::new(named, SeccompAction::Allow, action, TargetArch::x86_64)?.try_into()?)
-}
-
-impl From<landlock::RulesetError> for Error {
-    fn from(error: landlock::RulesetError) -> Self {
+impl From<RulesetError> for Error {
+    fn from(error: RulesetError) -> Self {
         step("make a Landlock ruleset")(io::Error::other(error))
     }
 }

@@ -20,7 +20,7 @@ mod wiring;
 
 pub(crate) use link::{Plan, Word};
 pub(super) use monitor::start;
-pub(crate) use monitor::{Error, Vmm};
+pub(crate) use monitor::{Error, SUBCOMMAND, Vmm};
 
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -46,12 +46,23 @@ impl Process {
         console: Console,
         judge: Judge,
     ) -> io::Result<Self> {
-        let errors = File::from(rustix::fs::memfd_create("stderr", rustix::fs::MemfdFlags::CLOEXEC)?);
-        command.env_clear().current_dir("/").stderr(errors.try_clone()?);
         let after = descriptors.next();
-        command.fd_mappings(descriptors.0).map_err(io::Error::other)?;
+        command.env_clear().current_dir("/").fd_mappings(descriptors.0).map_err(io::Error::other)?;
         child::die_with_parent(&mut command, after, first);
-        let mut child = command.spawn()?;
+        Self::spawn(command, console, judge)
+    }
+
+    /// Starts our own executable, which looks after its descriptors and its parent's death itself
+    /// ([`crate::confine::begin`], [`crate::confine::die_with`]). Without a hook in the child it is started without a copy
+    /// of our memory's tables.
+    pub(super) fn start_own(mut command: Command, console: Console, judge: Judge) -> io::Result<Self> {
+        child::ours(&mut command);
+        Self::spawn(command, console, judge)
+    }
+
+    fn spawn(mut command: Command, console: Console, judge: Judge) -> io::Result<Self> {
+        let errors = File::from(rustix::fs::memfd_create("stderr", rustix::fs::MemfdFlags::CLOEXEC)?);
+        let mut child = command.stderr(errors.try_clone()?).spawn()?;
         match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
             Ok(pidfd) => Ok(Self { child, pidfd, errors, console, judge, ended: None }),
             Err(error) => {

@@ -17,12 +17,12 @@ use crate::sys::namespace::{Restrict, restrict};
 use guest_init::wire::{VIEW_ROOT, VIEW_VOLUMES};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, openat, openat2, statat, symlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, mkdirat, openat2, statat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::process::umask;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Where the covers lie, beside the root, invisible in it.
@@ -81,7 +81,8 @@ pub(super) fn assemble(plan: &Plan) -> Result<Tree, Error> {
     umask(Mode::empty());
     let descriptors = descriptors()?;
     let root = Root::new()?;
-    let mut builder = Builder { base: root.as_fd(), owners: BTreeMap::new(), devices: Vec::new() };
+    let mut builder =
+        Builder { base: root.as_fd(), owners: BTreeMap::new(), devices: Vec::new(), numbers: BTreeSet::new() };
     builder.covers()?;
     for step in &plan.steps {
         builder.make(step)?;
@@ -104,6 +105,8 @@ struct Builder<'a> {
     base: BorrowedFd<'a>,
     owners: BTreeMap<u64, (u32, u32)>,
     devices: Vec<u64>,
+    /// What `st_dev` calls them.
+    numbers: BTreeSet<u64>,
 }
 
 impl Builder<'_> {
@@ -111,7 +114,8 @@ impl Builder<'_> {
     fn covers(&self) -> Result<(), Error> {
         self.directory(Path::new(COVERS), 0o700)?;
         self.directory(Path::new("covers/directory"), 0o000)?;
-        self.file(Path::new("covers/file"), 0o000)?;
+        let file = Path::new("covers/file");
+        drop(self.create(file, 0o000).map_err(at("make file", file))?);
         self.directory(Path::new(VIEW_ROOT), 0o755)?;
         self.directory(Path::new(VIEW_VOLUMES), 0o755)
     }
@@ -156,21 +160,35 @@ impl Builder<'_> {
             | OpenTreeFlags::AT_EMPTY_PATH;
         let tree = open_tree(origin.as_fd(), "", clone).map_err(at("clone the mounts of", source))?;
         restrict(tree.as_fd(), how).map_err(at("restrict the mounts of", source))?;
-        let kind = FileType::from_raw_mode(fstat(&tree).map_err(at("look at", source))?.st_mode);
-        let target = match self.open(path) {
+        let found = fstat(&tree).map_err(at("look at", source))?;
+        let target = match FileType::from_raw_mode(found.st_mode) {
+            FileType::Directory => self.directory_to_cover(path)?,
+            _ => self.file_to_cover(path)?,
+        };
+        self.attach(tree.as_fd(), target.as_fd(), path)?;
+        self.note_device(tree.as_fd(), found.st_dev);
+        Ok(())
+    }
+
+    /// A directory to mount on, which a mount above may have brought along.
+    fn directory_to_cover(&self, path: &Path) -> Result<OwnedFd, Error> {
+        match self.open(path) {
             Err(Errno::NOENT) => {
-                match kind {
-                    FileType::Directory => self.directory(path, 0o755)?,
-                    _ => self.file(path, 0o444)?,
-                }
+                self.directory(path, 0o755)?;
                 self.open(path)
             }
             opened => opened,
         }
-        .map_err(at("open mount point", path))?;
-        self.attach(tree.as_fd(), target.as_fd(), path)?;
-        self.note_device(tree.as_fd());
-        Ok(())
+        .map_err(at("open mount point", path))
+    }
+
+    /// The same for anything else. Most are not there yet.
+    fn file_to_cover(&self, path: &Path) -> Result<OwnedFd, Error> {
+        match self.create(path, 0o444) {
+            Err(Errno::EXIST | Errno::ROFS) => self.open(path),
+            made => made,
+        }
+        .map_err(at("open mount point", path))
     }
 
     /// Puts something unreadable over what is there, if it is there.
@@ -206,18 +224,19 @@ impl Builder<'_> {
         mkdirat(self.base, path, Mode::from_raw_mode(mode)).map_err(at("make directory", path))
     }
 
-    fn file(&self, path: &Path, mode: u32) -> Result<(), Error> {
+    fn create(&self, path: &Path, mode: u32) -> Result<OwnedFd, Errno> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(self.base, path, flags, Mode::from_raw_mode(mode)).map_err(at("make file", path))?;
-        Ok(())
+        openat2(self.base, path, flags, Mode::from_raw_mode(mode), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
     }
 
     fn stat(&self, path: &Path) -> Result<Stat, Error> {
         statat(self.base, path, AtFlags::SYMLINK_NOFOLLOW).map_err(at("look at", path))
     }
 
-    fn note_device(&mut self, mount: BorrowedFd<'_>) {
-        if let Ok(found) = rustix::fs::fstatvfs(mount)
+    /// Notes a mount's file system. Many mounts are of one, so its number is asked for only once for each `st_dev`.
+    fn note_device(&mut self, mount: BorrowedFd<'_>, number: u64) {
+        if self.numbers.insert(number)
+            && let Ok(found) = rustix::fs::fstatvfs(mount)
             && !self.devices.contains(&found.f_fsid)
         {
             self.devices.push(found.f_fsid);

@@ -57,17 +57,14 @@ fn for_guest(limit: u64) -> Result<u64, TooFewDescriptors> {
 /// Gives up every right that serving does not need, for good. The process must still have one thread only.
 pub(super) fn give_up_rights(writes: bool) -> Result<(), confine::Error> {
     let kept = if writes { READING.union(WRITING) } else { READING };
-    // This process keeps some capabilities, so what it might execute is bounded too.
-    confine::bound_rights(kept);
     confine::give_up_rights(kept)
 }
 
 /// Leaves this thread, and every one it starts, with the system calls that serving files takes.
 pub(super) fn filter() -> Result<(), confine::Error> {
-    confine::hide_clone3()?;
     let mut rules = confine::allow(calls::SERVE_FILES);
-    confine::allow_threads(&mut rules)?;
-    confine::filter(rules)
+    confine::allow_threads(&mut rules);
+    confine::filter(&rules)
 }
 
 #[cfg(test)]

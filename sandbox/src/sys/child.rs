@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Children that die with us.
+//! Children, and how they die with us.
 #![expect(unsafe_code, reason = "a hook between fork and exec can only be installed unsafely")]
 
+use super::namespace::{Closing, close_from};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+/// Prepares our own executable as a child: with an empty environment, and in a process group of its own, so that a terminal's
+/// interrupt reaches us and not the child.
+///
+/// The rest it does itself. It keeps our current directory until then: to change it would take a hook, and so a fork with
+/// all of our memory's tables.
+pub(crate) fn ours(command: &mut Command) {
+    command.env_clear().process_group(0);
+}
 
 /// Has the kernel kill the child when the calling thread ends, by SIGKILL too (`PR_SET_PDEATHSIG`, prctl(2)), puts it in
 /// a process group of its own, so that a terminal's interrupt reaches us and not the child, and lets it keep no
@@ -29,10 +39,7 @@ pub(crate) fn die_with_parent(
             return Err(io::Error::from(rustix::io::Errno::SRCH));
         }
         // Marked, not closed: the standard library reports a failed exec through one of them.
-        // SAFETY: the call takes numbers only, and closing at exec what nobody here uses harms nobody.
-        let closed =
-            unsafe { libc::syscall(libc::SYS_close_range, first_unwanted, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-        if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        close_from(first_unwanted, Closing::OnExec)
     };
     // SAFETY: the hook, `first` included by its contract, makes system calls and neither allocates nor takes a lock, so it may run between fork and
     // exec of a process with threads.

@@ -9,11 +9,12 @@ use std::os::fd::FromRawFd;
 /// A copy with an owner; the original stays whoever's it is (fcntl(2), `F_DUPFD_CLOEXEC`).
 pub(super) fn duplicate(number: u32) -> io::Result<File> {
     let number = i32::try_from(number).map_err(io::Error::other)?;
-    // SAFETY: the call reads numbers only, and fails for one that is not open.
-    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy < 0 {
-        return Err(io::Error::last_os_error());
+    // SAFETY: the call takes numbers only, and fails for one that is not open. What it returns it has just made, so that
+    // is open and nobody else's.
+    unsafe {
+        match libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) {
+            -1 => Err(io::Error::last_os_error()),
+            copy => Ok(File::from_raw_fd(copy)),
+        }
     }
-    // SAFETY: the call has just made it, so it is open and nobody else's.
-    Ok(unsafe { File::from_raw_fd(copy) })
 }

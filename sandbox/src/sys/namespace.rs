@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Namespaces, mount attributes, Landlock and inherited descriptors: unshare(2), mount_setattr(2), landlock(7),
-//! close_range(2).
+//! Namespaces, mount attributes and inherited descriptors: unshare(2), mount_setattr(2), close_range(2).
 #![expect(unsafe_code, reason = "rustix has no safe form of these calls")]
 
-use rustix::fd::{AsFd, AsRawFd};
+use rustix::fd::{AsFd, AsRawFd, RawFd};
 use rustix::thread::UnshareFlags;
 use std::io;
 
@@ -15,21 +14,26 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)
 }
 
-/// Closes every descriptor from `first` on, whoever opened it.
-///
-/// To be called once, at the start of a process, before anything owns a descriptor from `first` on.
-pub(crate) fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: takes no pointers. Callers promise that no object of this process owns a descriptor in the range.
-    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+/// What becomes of the descriptors of [`close_from`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Closing {
+    /// They are closed.
+    Now,
+    /// They are closed when the program is replaced.
+    OnExec,
 }
 
-/// Restricts this thread, for good, to what a Landlock ruleset allows (landlock_restrict_self(2)).
-pub(crate) fn landlock(ruleset: impl AsFd) -> io::Result<()> {
-    // SAFETY: the call takes numbers only, and takes rights away from this thread, no memory.
-    match unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_fd().as_raw_fd(), 0) } {
+/// Closes every descriptor from `first` on, whoever opened it (close_range(2)). Makes a system call only.
+///
+/// At once only at the start of a process, before anything owns a descriptor from `first` on.
+pub(crate) fn close_from(first: RawFd, when: Closing) -> io::Result<()> {
+    let flags = match when {
+        Closing::Now => 0,
+        Closing::OnExec => libc::CLOSE_RANGE_CLOEXEC,
+    };
+    // SAFETY: takes no pointers. Callers promise that no object of this process owns a descriptor that is closed at
+    // once; a mark changes nothing for its owner.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

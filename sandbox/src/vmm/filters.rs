@@ -5,7 +5,7 @@
 //! No thread may open anything, connect, make a thread, signal another process or map what can be executed. The numbers
 //! are in [`crate::sys::calls`].
 
-use crate::confine::{self, Error, Rules, argument, argument_without};
+use crate::confine::{self, Rule, Rules, argument, argument_without};
 use crate::sys::calls;
 use std::io;
 
@@ -23,11 +23,11 @@ pub(super) enum Role {
 impl Role {
     /// Leaves this thread with the calls of its role.
     pub(super) fn enter(self) -> io::Result<()> {
-        self.rules().and_then(confine::filter).map_err(io::Error::other)
+        confine::filter(&self.rules()).map_err(io::Error::other)
     }
 
     /// The calls of the role, most of them whatever their arguments are.
-    fn rules(self) -> Result<Rules, Error> {
+    fn rules(self) -> Rules {
         let own = match self {
             Self::First => calls::LAST_WORD,
             Self::Device => calls::DEVICE,
@@ -36,13 +36,13 @@ impl Role {
         let mut rules = confine::allow(calls::MONITOR);
         rules.extend(confine::allow(own));
         for call in calls::MAP {
-            rules.insert(call, vec![argument_without(2, calls::EXECUTABLE)?]);
+            rules.insert(call, Rule::Where(vec![argument_without(2, calls::EXECUTABLE)]));
         }
-        rules.insert(calls::SIGNAL, vec![argument(0, std::process::id().into())?]);
+        rules.insert(calls::SIGNAL, Rule::Where(vec![argument(0, std::process::id().into())]));
         if self == Self::Cpu {
-            rules.insert(calls::IOCTL, vec![argument(1, calls::RUN)?]);
+            rules.insert(calls::IOCTL, Rule::Where(vec![argument(1, calls::RUN)]));
         }
-        Ok(rules)
+        rules
     }
 }
 

@@ -8,7 +8,8 @@
 use core::arch::{asm, global_asm};
 use core::panic::PanicInfo;
 
-/// Page directories for the first 4 GiB, above the processor's own hole and below where a linker puts a program.
+/// Page directories for the first 4 GiB and the two tables above them, where the processor's own hole has ended and below
+/// where a linker puts a program.
 const TABLES: u64 = 0x10_0000;
 const PAGE: u64 = 0x1000;
 const GIB: u64 = 1 << 30;
@@ -81,10 +82,11 @@ extern "C" fn enter(zero_page: u64) -> ! {
 
 /// Maps the first 4 GiB where they are. What boot code has mapped is the first of them.
 fn map() {
-    let root: u64;
-    // SAFETY: reads a register.
-    unsafe { asm!("mov {}, cr3", out(reg) root, options(nomem, nostack, preserves_flags)) };
-    let second = peek::<u64>(root) & !(PAGE - 1);
+    let (second, root) = (TABLES + 4 * PAGE, TABLES + 5 * PAGE);
+    for entry in 0..2 * 512 {
+        poke::<u64>(second + entry * 8, 0);
+    }
+    poke::<u64>(root, second | 0b11);
     for number in 0..4 {
         let table = TABLES + number * PAGE;
         for entry in 0..512 {
@@ -137,30 +139,40 @@ pub(crate) fn exchange(address: u64, value: u32) -> u32 {
     value
 }
 
+/// What is done to a port.
+#[derive(Clone, Copy)]
+enum Access {
+    Read,
+    Write(u32),
+}
+
 /// Reads a port of one, two or four bytes.
 pub(crate) fn input(port: u16, width: u8) -> u32 {
-    let value: u32;
-    // SAFETY: a port of this machine is at worst a reset; nothing here changes memory.
-    unsafe {
-        match width {
-            1 => asm!("xor eax, eax", "in al, dx", in("dx") port, out("eax") value, options(nostack)),
-            2 => asm!("xor eax, eax", "in ax, dx", in("dx") port, out("eax") value, options(nostack)),
-            _ => asm!("in eax, dx", in("dx") port, out("eax") value, options(nostack)),
-        }
-    }
-    value
+    access(port, width, Access::Read)
 }
 
 /// Writes to a port of one, two or four bytes.
 pub(crate) fn output(port: u16, width: u8, value: u32) {
-    // SAFETY: as above.
+    access(port, width, Access::Write(value));
+}
+
+fn access(port: u16, width: u8, how: Access) -> u32 {
+    let mut value = match how {
+        Access::Read => 0,
+        Access::Write(value) => value,
+    };
+    // SAFETY: a port of this machine is at worst a reset; nothing here changes memory.
     unsafe {
-        match width {
-            1 => asm!("out dx, al", in("dx") port, in("eax") value, options(nostack)),
-            2 => asm!("out dx, ax", in("dx") port, in("eax") value, options(nostack)),
-            _ => asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack)),
+        match (how, width) {
+            (Access::Read, 1) => asm!("in al, dx", in("dx") port, inout("eax") value, options(nostack)),
+            (Access::Read, 2) => asm!("in ax, dx", in("dx") port, inout("eax") value, options(nostack)),
+            (Access::Read, _) => asm!("in eax, dx", in("dx") port, inout("eax") value, options(nostack)),
+            (Access::Write(_), 1) => asm!("out dx, al", in("dx") port, in("eax") value, options(nostack)),
+            (Access::Write(_), 2) => asm!("out dx, ax", in("dx") port, in("eax") value, options(nostack)),
+            (Access::Write(_), _) => asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack)),
         }
     }
+    value
 }
 
 /// Reads a port `count` times by one instruction, to this place.
@@ -171,7 +183,7 @@ pub(crate) fn input_string(port: u16, to: u64, count: u64) {
 
 /// Writes to a port `count` times by one instruction, from this place.
 pub(crate) fn output_string(port: u16, from: u64, count: u64) {
-    // SAFETY: as above.
+    // SAFETY: as above; it is only read.
     unsafe { asm!("rep outsb", in("dx") port, inout("rsi") from => _, inout("rcx") count => _, options(nostack)) }
 }
 

@@ -15,12 +15,12 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use super::link::{Plan, Word};
-use crate::engine::process::{self, Descriptors, Process};
+use crate::engine::process::{self, Process};
 use crate::engine::{Console, Ending, Parts, Start};
 use crate::packets::{self, Packets};
 
 /// The hidden subcommand that runs a machine.
-const SUBCOMMAND: &str = "vmm";
+pub(crate) const SUBCOMMAND: &str = "vmm";
 
 /// Where KVM is.
 const DEVICE: &str = "/dev/kvm";
@@ -79,7 +79,7 @@ pub(super) fn launch(program: &Path, parts: Parts) -> Result<Vmm, Error> {
     let mut command = Command::new(program);
     command.arg(SUBCOMMAND).stdin(Stdio::from(inherited)).stdout(Stdio::null());
     let judge = Box::new(move |status, said: &str| judge(&link, status, said));
-    let process = Process::start(command, Descriptors::default(), || Ok(()), console, judge).map_err(Error::Start)?;
+    let process = Process::start_own(command, console, judge).map_err(Error::Start)?;
     Ok(Vmm { process })
 }
 
