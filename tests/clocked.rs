@@ -12,6 +12,7 @@
 mod inside;
 mod live;
 mod pack;
+mod processors;
 mod recorded;
 mod trace;
 

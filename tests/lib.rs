@@ -96,6 +96,8 @@ pub struct Call {
 pub struct Running {
     child: Option<Child>,
     watchdog: Option<Watchdog>,
+    report: PathBuf,
+    begun: Instant,
 }
 
 impl Running {
@@ -114,6 +116,22 @@ impl Running {
         let limit = watchdog.limit;
         assert!(!watchdog.stop(), "sandbox run hung for {limit:?}: {}", String::from_utf8_lossy(&output.stderr));
         output
+    }
+
+    /// The same, with its report.
+    #[must_use]
+    pub fn ran(self) -> Ran {
+        let (report, begun) = (self.report.clone(), self.begun);
+        let output = self.output();
+        let wall = begun.elapsed();
+        let text = fs::read(&report).unwrap_or_default();
+        Ran {
+            status: output.status,
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            report: serde_json::from_slice(&text).unwrap_or_default(),
+            wall,
+        }
     }
 }
 
@@ -192,31 +210,23 @@ impl Call {
     /// Starts it with its output wherever the test has directed it.
     #[must_use]
     pub fn spawn_as_is(mut self) -> Running {
+        let begun = Instant::now();
         let child = self.command.spawn().expect("sandbox can be started");
         let watchdog = Watchdog::over(Pid::from_child(&child), self.limit);
-        Running { child: Some(child), watchdog: Some(watchdog) }
+        Running { child: Some(child), watchdog: Some(watchdog), report: self.report, begun }
     }
 
     /// Makes the call and waits, but not for ever.
     #[must_use]
     pub fn wait(mut self) -> Ran {
-        let begun = Instant::now();
-        let (report, input) = (self.report.clone(), std::mem::take(&mut self.input));
+        let input = std::mem::take(&mut self.input);
         let mut child = self.spawn();
         let feeder = child.stdin.take().map(|mut stdin| thread::spawn(move || drop(stdin.write_all(&input))));
-        let output = child.output();
-        let wall = begun.elapsed();
+        let ran = child.ran();
         if let Some(feeder) = feeder {
             feeder.join().expect("the feeding thread does not panic");
         }
-        let text = fs::read(&report).unwrap_or_default();
-        Ran {
-            status: output.status,
-            stdout: output.stdout,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            report: serde_json::from_slice(&text).unwrap_or_default(),
-            wall,
-        }
+        ran
     }
 }
 

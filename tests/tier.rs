@@ -6,6 +6,7 @@
 //! `SANDBOX_ENGINE` names the engine (the default is qemu), `SANDBOX_PATIENCE` by how much everything may take longer.
 
 use std::env;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The engine of this tier, which every call of [`crate::Bench::run`] asks for.
@@ -20,27 +21,72 @@ pub fn isolation() -> &'static str {
     if engine() == "kvm" { "hardware" } else { "emulated" }
 }
 
-/// A limit for this tier: what is emulated as a whole takes some ten times as long. The one place that scales.
-#[must_use]
-pub fn patient(limit: Duration) -> Duration {
+/// How much longer than on this host everything may take.
+fn patience() -> u32 {
     let factor =
         env::var("SANDBOX_PATIENCE").ok().map(|text| text.parse().expect("SANDBOX_PATIENCE is a whole number"));
-    limit * factor.unwrap_or(1)
+    factor.unwrap_or(1)
 }
 
-/// Cases that are not for the kvm engine's tier, by the beginning of their names, and why. All others run in both.
+/// A limit for this tier: what is emulated as a whole takes some ten times as long. The one place that scales limits.
+#[must_use]
+pub fn patient(limit: Duration) -> Duration {
+    limit * patience()
+}
+
+/// How much of something costly this tier takes, by the same number: the same case, of a size that takes as long.
+#[must_use]
+pub fn share(amount: u64) -> u64 {
+    amount / u64::from(patience())
+}
+
+/// Whether this tier takes all of it.
+#[must_use]
+pub fn whole() -> bool {
+    patience() == 1
+}
+
+/// How soon after what ended it a run is over: on KVM within 50 ms. Where QEMU has to be ended, or everything is
+/// emulated, only that it is sooner than the two seconds for which a run waits for the rest of what it has lost.
+#[must_use]
+pub fn promptly() -> Duration {
+    Duration::from_millis(if engine() == "kvm" && whole() { 50 } else { 1500 })
+}
+
+/// Where a volume is made whose every property counts. The temporary directory of a guest is an overlay over a share,
+/// with the properties of neither an ext4 nor a tmpfs.
+#[must_use]
+pub fn volumes() -> PathBuf {
+    if whole() { env::temp_dir() } else { PathBuf::from("/dev/shm") }
+}
+
+/// Whether the case of this number is for this process: with `SANDBOX_PART=1/2` half of the cases are, and with `2/2` the
+/// others, so that two machines can share a tier.
+#[must_use]
+pub fn is_in_part(number: usize) -> bool {
+    let Ok(text) = env::var("SANDBOX_PART") else { return true };
+    let part =
+        text.split_once('/').and_then(|(own, all)| Some((own.parse::<usize>().ok()?, all.parse::<usize>().ok()?)));
+    let (own, all) = part.filter(|(_, all)| *all > 0).expect("SANDBOX_PART is two whole numbers");
+    number % all + 1 == own
+}
+
+/// Cases that are for one engine's tier only, by the beginning of their names, and why not for the other. All others
+/// run in both.
 #[rustfmt::skip]
-const NOT_ON_KVM: [(&str, &str); 5] = [
-    ("counts::", "it boots a host of its own"),
-    ("nested::", "--nested is the qemu engine's"),
-    ("probe::real_kvm_is_usable", "--nested is the qemu engine's"),
-    ("probe::each_obstacle_has_its_finding", "--nested is the qemu engine's"),
-    ("templates::", "the kvm engine has none yet"),
+const LEFT_OUT: [(&str, &str, &str); 7] = [
+    ("kvm", "counts::", "it boots a host of its own"),
+    ("kvm", "soak::sandbox_in_a_sandbox", "--nested is the qemu engine's"),
+    ("kvm", "nested::", "--nested is the qemu engine's"),
+    ("kvm", "probe::real_kvm_is_usable", "--nested is the qemu engine's"),
+    ("kvm", "probe::each_obstacle_has_its_finding", "--nested is the qemu engine's"),
+    ("kvm", "templates::", "the kvm engine has none yet"),
+    ("qemu", "endings::reset_port", "QEMU's microvm has no keyboard controller"),
 ];
 
 /// Why a case is not for this tier, if it is not.
 #[must_use]
 pub fn left_out(case: &str) -> Option<&'static str> {
-    let on_kvm = engine() == "kvm";
-    NOT_ON_KVM.iter().find(|(begin, _)| on_kvm && case.starts_with(begin)).map(|(_, why)| *why)
+    let own = engine();
+    LEFT_OUT.iter().find(|(engine, begin, _)| *engine == own && case.starts_with(begin)).map(|(_, _, why)| *why)
 }

@@ -17,7 +17,7 @@ use rustix::system::{RebootCommand, reboot};
 use serde_json::json;
 
 use super::pack::TELLING_CACHE;
-use super::{MARK, live, trace};
+use super::{MARK, live, processors, trace};
 
 /// Instructions, when a nanosecond is one.
 pub(super) fn millions(time: Duration) -> f64 {
@@ -62,6 +62,7 @@ fn measure() -> Result<()> {
         trace::counts().context("cannot count system calls")?;
         live::counts().context("cannot look at a run")?;
     }
+    processors::counts().context("cannot compare one virtual CPU with two")?;
     Ok(())
 }
 
@@ -118,7 +119,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn command(words: &[&str]) -> Command {
+pub(super) fn command(words: &[&str]) -> Command {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).env_clear().env("PATH", "/usr/bin").env("HOME", "/root").current_dir("/tmp");
     command

@@ -74,7 +74,7 @@ fn number(path: &Path) -> Result<i64> {
 }
 
 /// The processes of the run that this one is the command line of.
-fn processes(command_line: u32) -> Result<Vec<(&'static str, u32)>> {
+pub(super) fn processes(command_line: u32) -> Result<Vec<(&'static str, u32)>> {
     let mut list = vec![("command line", command_line)];
     let children = fs::read_to_string(format!("/proc/{command_line}/task/{command_line}/children"))?;
     for child in children.split_whitespace() {

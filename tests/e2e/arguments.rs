@@ -27,7 +27,6 @@ pub(crate) const CASES: &[Case] = &[
     case!(workdir_and_umask_are_the_callers),
     case!(workdir_keeps_the_name_of_a_link),
     case!(volumes_are_where_they_should_be),
-    case!(cpus_are_as_many_as_asked_for),
 ];
 
 type Result = std::result::Result<(), String>;
@@ -158,12 +157,5 @@ fn volumes_are_where_they_should_be() -> Result {
     let ran = bench.run(["-v", &read_write, "-v", &read_only, "-v", &one_file, "--", "sh", "-c", script]).wait();
     ran.prints("contentnew\ncontentrefused");
     assert_eq!(std::fs::read_to_string(format!("{data}/new")).map_err(|error| error.to_string())?, "new\n");
-    Ok(())
-}
-
-fn cpus_are_as_many_as_asked_for() -> Result {
-    let bench = Bench::new();
-    bench.run(["nproc"]).wait().prints("1");
-    bench.run(["--cpus", "2", "nproc"]).wait().prints("2");
     Ok(())
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use harness::{Case, Need};
 use tests::Bench;
+use tests::tier::volumes;
 
 macro_rules! case {
     ($name:ident $(, $need:expr)*) => {
@@ -90,7 +91,7 @@ fn pjdfstest_on_merged_directory() -> Result {
 }
 
 fn pjdfstest_on_volume() -> Result {
-    let data = Bench::new();
+    let data = tempfile::tempdir_in(volumes()).map_err(|error| error.to_string())?;
     pjdfstest(&Bench::new(), Some(&format!("{}:/data", data.path().display())), "/data", "volume")
 }
 

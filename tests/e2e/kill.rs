@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use harness::Case;
 use tests::Bench;
+use tests::tier::{patient, share};
 
 macro_rules! case {
     ($prefix:literal, $name:ident) => {
@@ -96,7 +97,7 @@ fn killed_runs_leave_nothing() -> Result {
     let before = look();
     let bench = Bench::new();
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    for number in 0..100 {
+    for number in 0..share(100) {
         let mut child = bench.shell("sleep 5").spawn();
         state ^= state << 13;
         state ^= state >> 7;
@@ -112,7 +113,7 @@ fn killed_runs_leave_nothing() -> Result {
             if left.is_empty() {
                 break;
             }
-            assert!(killed.elapsed() < tests::tier::patient(Duration::from_secs(1)), "run {number} left {left:?}");
+            assert!(killed.elapsed() < patient(Duration::from_secs(1)), "run {number} left {left:?}");
             thread::sleep(Duration::from_millis(10));
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use harness::Case;
 use sha2::{Digest, Sha256};
-use tests::tier::patient;
+use tests::tier::{patient, share};
 use tests::{Bench, Running};
 
 macro_rules! case {
@@ -35,8 +35,10 @@ pub(crate) const CASES: &[Case] = &[
 
 type Result = std::result::Result<(), String>;
 
-/// How many bytes "many" are.
-const MANY: u64 = 256 << 20;
+/// How many bytes "many" are: far more than all that lies between the command and us can hold.
+fn many() -> u64 {
+    share(256 << 20)
+}
 
 /// How much our process may grow meanwhile, in KiB.
 const GROWTH: u64 = 8 << 10;
@@ -89,8 +91,8 @@ const HASH_INPUT: &str = "sha256sum | cut -d' ' -f1";
 
 fn many_bytes_out() -> Result {
     // The guest makes the stream and its hash; the two must agree here.
-    let bench = Bench::new();
-    let script = format!("exec 3>&1 1>&2; head -c {MANY} /dev/urandom | tee /dev/stderr | {HASH_INPUT} >&3");
+    let (bench, many) = (Bench::new(), many());
+    let script = format!("exec 3>&1 1>&2; head -c {many} /dev/urandom | tee /dev/stderr | {HASH_INPUT} >&3");
     let mut child = bench.shell(&script).spawn();
     let mut hash = child.stdout.take().expect("piped");
     let hash = thread::spawn(move || {
@@ -107,14 +109,14 @@ fn many_bytes_out() -> Result {
         }
         digest.update(&buffer[..count]);
         total += count as u64;
-        if total > MANY / 16 && total < MANY - (8 << 20) {
+        if total > many / 16 && total < many - (8 << 20) {
             let now = own_memory(&child);
             let first = *before.get_or_insert(now);
             assert!(now.abs_diff(first) <= GROWTH, "grew from {first} to {now} KiB");
         }
     }
     assert!(child.wait().map_err(|error| error.to_string())?.success());
-    assert_eq!(total, MANY);
+    assert_eq!(total, many);
     let told = hash.join().expect("the reading thread does not panic").map_err(|error| error.to_string())?;
     assert_eq!(told.trim(), hex(&digest.finalize()));
     Ok(())
@@ -126,7 +128,7 @@ fn many_bytes_in() -> Result {
     let mut stdin = child.stdin.take().expect("piped");
     let mut digest = Sha256::new();
     let mut before = None;
-    let blocks = MANY >> 16;
+    let blocks = many() >> 16;
     for number in 0..blocks {
         let bytes = block(number);
         digest.update(&bytes);

@@ -13,6 +13,7 @@ pub(crate) mod layout;
 mod link;
 mod monitor;
 mod platform;
+mod registers;
 mod state;
 mod vcpu;
 pub(crate) mod vm;
@@ -21,6 +22,7 @@ mod wiring;
 pub(crate) use link::{Plan, Word};
 pub(super) use monitor::start;
 pub(crate) use monitor::{Error, SUBCOMMAND, Vmm};
+pub(crate) use registers::Registers;
 
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +30,10 @@ pub(crate) enum Ending {
     /// The guest reset the machine.
     Reset,
     /// A processor met an exception that it could not even report: a crash, or the kernel's way of resetting.
-    TripleFault,
+    TripleFault {
+        /// Where.
+        at: Registers,
+    },
     /// A processor halted, and nothing can wake it.
     Halted,
     /// KVM could not go on.
@@ -37,11 +42,15 @@ pub(crate) enum Ending {
         suberror: u32,
         /// Details for whoever knows KVM's source.
         data: Vec<u64>,
+        /// Where.
+        at: Registers,
     },
     /// The processor refused to enter the guest.
     EntryFailure {
         /// Its reason, in the processor's own terms.
         reason: u64,
+        /// Where.
+        at: Registers,
     },
     /// The guest asked for an event of the whole machine.
     SystemEvent {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The time between a machine's start and a run's end: one loop over descriptors and deadlines.
 
+mod drain;
 mod ready;
 
 use std::time::Instant;
@@ -8,10 +9,7 @@ use std::time::Instant;
 use guest_init::wire::{FromGuest, ToGuest, VERSION};
 
 use super::images_check::ImagesCheck;
-use super::limits::{
-    BOOT_LIMIT, CANCEL_LIMIT, DRAIN_INTERVAL, DRAIN_LIMIT, LATE_LIMIT, LONGEST_LIMIT, LOST_LIMIT, PING_INTERVAL,
-    PONG_LIMIT,
-};
+use super::limits::{BOOT_LIMIT, CANCEL_LIMIT, DRAIN_INTERVAL, LONGEST_LIMIT, LOST_LIMIT, PING_INTERVAL, PONG_LIMIT};
 use super::{Error, Outcome, Relays, exec, mount};
 use crate::engine::{self, Ending, Machine};
 use crate::fs;
@@ -20,6 +18,7 @@ use crate::session::Session;
 use crate::spec::Spec;
 use crate::sys::signals::{ENDING, Signals};
 use crate::view::View;
+use drain::Drain;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -52,13 +51,6 @@ pub(super) struct Watch<'a> {
     drain: Option<Drain>,
     /// How much output the guest says there was, once it is all on its way.
     sent: Option<[u64; 2]>,
-}
-
-/// How the drain goes: when it last moved, and how far it was then.
-#[derive(Debug, Clone, Copy)]
-struct Drain {
-    moved: Instant,
-    bytes: u64,
 }
 
 impl<'a> Watch<'a> {
@@ -222,7 +214,7 @@ impl<'a> Watch<'a> {
                 outcome.usage = ended.usage;
                 self.verdict = Some(exec::ended(&ended));
                 self.phase = Phase::Draining;
-                self.drain = Some(Drain { moved: Instant::now(), bytes: self.relays.bytes_out() });
+                self.drain = Some(Drain::begin(Instant::now(), self.relays.bytes_out()));
             }
             (Phase::Running, FromGuest::Pong) => {
                 self.pong_deadline = None;
@@ -327,15 +319,7 @@ impl<'a> Watch<'a> {
     }
 
     fn check_drain(&mut self, now: Instant) -> Option<Cause> {
-        if self.deadline.is_some_and(|at| at + LATE_LIMIT <= now) && !self.relays.writing() {
-            return Some(Cause::Timeout);
-        }
-        let drain = self.drain.as_mut()?;
-        let bytes = self.relays.bytes_out();
-        if bytes != drain.bytes || self.relays.writing() {
-            *drain = Drain { moved: now, bytes };
-        }
-        (now - drain.moved >= DRAIN_LIMIT)
-            .then(|| Cause::LostContact("the rest of the command's output never came".to_owned()))
+        let (bytes, writing) = (self.relays.bytes_out(), self.relays.writing());
+        self.drain.as_mut()?.look(now, bytes, writing, self.deadline)
     }
 }

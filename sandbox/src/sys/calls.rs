@@ -89,6 +89,9 @@ pub(crate) const IOCTL: c_long = libc::SYS_ioctl;
 /// `KVM_RUN`, the second argument of [`IOCTL`].
 pub(crate) const RUN: u64 = 0xae80;
 
+/// What else a virtual CPU's thread asks KVM, when it has ended: `KVM_GET_REGS` and `KVM_GET_SREGS`.
+pub(crate) const REGISTERS: [u64; 2] = [0x8090_ae81, 0x8138_ae83];
+
 /// What every thread of the monitor needs, to the end of a panic: memory, locks, signals, its own end.
 #[rustfmt::skip]
 pub(crate) const MONITOR: &[c_long] = &[

@@ -40,7 +40,8 @@ impl Role {
         }
         rules.insert(calls::SIGNAL, Rule::Where(vec![argument(0, std::process::id().into())]));
         if self == Self::Cpu {
-            rules.insert(calls::IOCTL, Rule::Where(vec![argument(1, calls::RUN)]));
+            let requests = [calls::RUN].into_iter().chain(calls::REGISTERS);
+            rules.insert(calls::IOCTL, Rule::Where(requests.map(|request| argument(1, request)).collect()));
         }
         rules
     }

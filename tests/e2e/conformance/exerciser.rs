@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tests::Bench;
+use tests::tier::share;
 
 use super::{Result, tools};
 
@@ -46,7 +47,7 @@ const SOAK_LIMIT: Duration = Duration::from_secs(3 * 3600);
 fn exercise(volume: Option<&str>, directory: &str, operations: [u64; 3], times: u64) -> Result {
     let bench = Bench::new();
     let mut script = format!("set -e; mkdir -p {directory}; cd {directory}");
-    for (round, (option, operations)) in ROUNDS.iter().zip(operations).enumerate() {
+    for (round, (option, operations)) in ROUNDS.iter().zip(operations.map(share)).enumerate() {
         bench.write(&format!("round{round}.toml"), format!("{option}\n{WEIGHTS}"));
         // Many seeds and not many operations: fsx 0.3.2 never unmaps what it has read by a mapping, and a process may
         // have 65,530 mappings.

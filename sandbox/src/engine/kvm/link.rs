@@ -41,10 +41,10 @@ impl From<Ending> for Word {
         let failed = |what: &str| Self::Failed(what.to_owned());
         match ending {
             Ending::Reset => guest("by the reset port"),
-            Ending::TripleFault => guest("by a triple fault"),
+            Ending::TripleFault { at } => Self::Guest(format!("by a triple fault ({at})")),
             Ending::SystemEvent { kind } => Self::Guest(format!("by KVM's system event {kind}")),
             Ending::Halted => failed("a virtual CPU halted outside of KVM"),
-            Ending::InternalError { suberror, data } => {
+            Ending::InternalError { suberror, data, at } => {
                 let kind = match suberror {
                     1 => "an instruction could not be emulated",
                     2 => "two exceptions at once",
@@ -52,10 +52,10 @@ impl From<Ending> for Word {
                     4 => "an exit for an unknown reason",
                     _ => "of an unknown kind",
                 };
-                Self::Failed(format!("KVM internal error {suberror} ({kind}), data {data:x?}"))
+                Self::Failed(format!("KVM internal error {suberror} ({kind}), data {data:x?} ({at})"))
             }
-            Ending::EntryFailure { reason } => {
-                Self::Failed(format!("the processor refused to enter the guest, reason {reason:#x}"))
+            Ending::EntryFailure { reason, at } => {
+                Self::Failed(format!("the processor refused to enter the guest, reason {reason:#x} ({at})"))
             }
             Ending::MemoryFault { address } => Self::Failed(format!("guest memory at {address:#x} cannot be used")),
             Ending::Unexpected { exit } => Self::Failed(format!("unexpected exit from the guest: {exit}")),

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kvm_ioctls::VcpuExit;
 use vmm_sys_util::errno::Error as Errno;
 
-use super::Ending;
 use super::platform::{Effect, Platform};
 use super::wiring::Windows;
+use super::{Ending, Registers};
 use crate::sys::kvm::Cpu;
 
 pub(crate) use team::{Error, Team};
@@ -75,16 +75,25 @@ fn run(cpu: &mut Cpu, machine: &Machine, stop: &AtomicBool) -> Ending {
         let action = match cpu.fd_mut().run() {
             Ok(VcpuExit::InternalError) => {
                 let (suberror, data) = cpu.internal_error().unwrap_or_default();
-                machine.act(Exit::Final(Ending::InternalError { suberror, data }))
+                machine.act(Exit::Final(Ending::InternalError { suberror, data, at: Registers::default() }))
             }
             Ok(exit) => machine.act(neutral(exit)),
             Err(error) => machine.act(failed(error)),
         };
         if let Action::End(ending) = action {
-            return ending;
+            return placed(ending, cpu);
         }
     }
     Ending::Stopped
+}
+
+/// The ending with where the processor was, for those that are its own. Asked for only now: each question is a call.
+fn placed(mut ending: Ending, cpu: &Cpu) -> Ending {
+    if let Ending::TripleFault { at } | Ending::InternalError { at, .. } | Ending::EntryFailure { at, .. } = &mut ending
+    {
+        *at = Registers::of(cpu);
+    }
+    ending
 }
 
 fn neutral(exit: VcpuExit<'_>) -> Exit<'_> {
@@ -95,8 +104,8 @@ fn neutral(exit: VcpuExit<'_>) -> Exit<'_> {
         VcpuExit::MmioWrite(address, data) => Exit::Write { address, data },
         VcpuExit::Intr => Exit::Interrupted,
         VcpuExit::Hlt => Exit::Final(Ending::Halted),
-        VcpuExit::Shutdown => Exit::Final(Ending::TripleFault),
-        VcpuExit::FailEntry(reason, _) => Exit::Final(Ending::EntryFailure { reason }),
+        VcpuExit::Shutdown => Exit::Final(Ending::TripleFault { at: Registers::default() }),
+        VcpuExit::FailEntry(reason, _) => Exit::Final(Ending::EntryFailure { reason, at: Registers::default() }),
         VcpuExit::SystemEvent(kind, _) => Exit::Final(Ending::SystemEvent { kind }),
         VcpuExit::MemoryFault { gpa, .. } => Exit::Final(Ending::MemoryFault { address: gpa }),
         other => Exit::Final(Ending::Unexpected { exit: format!("{other:?}") }),

@@ -120,7 +120,13 @@ fn arguments_matter() {
         assert!(killed(name, protect, [0, 0, calls::EXECUTABLE | 1]), "{name}: memory made executable");
         assert!(killed(name, calls::SIGNAL, [1, 1, 0]), "{name}: a signal to another process");
     }
-    for request in [0, calls::RUN - 1, calls::RUN + 1, 0x5412] {
+    for request in [calls::RUN].into_iter().chain(calls::REGISTERS) {
+        assert!(!killed("cpu", calls::IOCTL, [u64::MAX, request, 0]), "request {request:#x}");
+        for neighbour in [request - 1, request + 1] {
+            assert!(killed("cpu", calls::IOCTL, [u64::MAX, neighbour, 0]), "request {neighbour:#x}");
+        }
+    }
+    for request in [0, 0x5412] {
         assert!(killed("cpu", calls::IOCTL, [u64::MAX, request, 0]), "request {request:#x}");
     }
     assert!(killed("first", calls::IOCTL, [u64::MAX, calls::RUN, 0]));

@@ -37,8 +37,9 @@ fn every_way_to_end_has_a_name_of_its_own() {
     };
     assert_eq!(end(VcpuExit::IoOut(0x64, &[0xfe])), Ending::Reset);
     assert_eq!(end(VcpuExit::Hlt), Ending::Halted);
-    assert_eq!(end(VcpuExit::Shutdown), Ending::TripleFault);
-    assert_eq!(end(VcpuExit::FailEntry(0x8000_0021, 3)), Ending::EntryFailure { reason: 0x8000_0021 });
+    assert_eq!(end(VcpuExit::Shutdown), Ending::TripleFault { at: Registers::default() });
+    let refused = Ending::EntryFailure { reason: 0x8000_0021, at: Registers::default() };
+    assert_eq!(end(VcpuExit::FailEntry(0x8000_0021, 3)), refused);
     assert_eq!(end(VcpuExit::SystemEvent(2, &[])), Ending::SystemEvent { kind: 2 });
     let fault = VcpuExit::MemoryFault { flags: 0, gpa: 0x1000, size: 0x1000 };
     assert_eq!(end(fault), Ending::MemoryFault { address: 0x1000 });

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ends of a machine that is not its command's end: each has a cause of its own, and the run is over at once.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::time::{Duration, Instant};
+
+use harness::Case;
+use rustix::process::{Pid, Signal, kill_process};
+use tests::tier::{engine, promptly};
+use tests::{Bench, Call, Ran, Running};
+
+macro_rules! case {
+    ($name:ident) => {
+        Case { name: concat!("endings::", stringify!($name)), needs: &[], body: $name }
+    };
+}
+
+pub(crate) const CASES: &[Case] = &[
+    case!(triple_fault_is_a_guest_reset),
+    case!(reset_port_is_a_guest_reset),
+    case!(killed_machine_is_a_crash),
+    case!(processor_that_spins_is_stopped_at_the_deadline),
+    case!(processor_that_halts_for_good_is_stopped_at_the_deadline),
+];
+
+type Result = std::result::Result<(), String>;
+
+/// Starts a run and waits until its command has printed a line; then it reads one.
+fn begun(call: Call) -> Running {
+    let mut child = call.input("").spawn();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("the command says that it runs");
+    assert_eq!(line, "up\n");
+    child
+}
+
+/// Waits for the end of a run whose machine ends now.
+fn over(child: Running) -> Ran {
+    let now = Instant::now();
+    let ran = child.ran();
+    let took = now.elapsed();
+    assert!(took < promptly(), "over only {took:?} after the event: {}", ran.report);
+    ran
+}
+
+/// Root in the guest says how its kernel resets the machine, and has it do so.
+fn reset(bench: &Bench, how: &str) -> Ran {
+    let script =
+        format!("echo {how} > /sys/kernel/reboot/type; echo up; read go; echo b > /proc/sysrq-trigger; sleep 60");
+    let mut child = begun(bench.run(["-u", "0", "--", "sh", "-c", &script]));
+    child.stdin.take().expect("piped").write_all(b"go\n").expect("the command reads");
+    over(child)
+}
+
+fn triple_fault_is_a_guest_reset() -> Result {
+    let ran = reset(&Bench::new(), "triple");
+    ran.expect(125, "guest_reset");
+    assert!(engine() != "kvm" || ran.stderr.contains("by a triple fault ("), "{}", ran.stderr);
+    Ok(())
+}
+
+fn reset_port_is_a_guest_reset() -> Result {
+    let ran = reset(&Bench::new(), "kbd");
+    ran.expect(125, "guest_reset");
+    assert!(ran.stderr.contains("by the reset port"), "{}", ran.stderr);
+    Ok(())
+}
+
+/// The process that runs the machine; the other child is the file server.
+fn machine(run: &Running) -> Pid {
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.id())).expect("the run has children");
+    let numbers = children.split_whitespace().map(|number| number.parse().expect("a number"));
+    let machine = numbers.into_iter().find(|child: &i32| {
+        let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        !line.contains("fs-worker")
+    });
+    machine.and_then(Pid::from_raw).expect("one of them runs the machine")
+}
+
+fn killed_machine_is_a_crash() -> Result {
+    let bench = Bench::new();
+    let child = begun(bench.shell("echo up; read go"));
+    kill_process(machine(&child), Signal::KILL).map_err(|error| error.to_string())?;
+    let ran = over(child);
+    ran.expect(125, "vmm_crash");
+    assert!(ran.stderr.contains("signal 9 killed"), "{}", ran.stderr);
+    Ok(())
+}
+
+/// What the guest's kernel does to its processors for good, with nothing said and nobody there any more. The report has
+/// the time from the command's start, in which the limit began.
+fn stuck(cpus: &str, how: &str) -> Result {
+    const LIMIT: Duration = Duration::from_secs(3);
+    let script = format!("echo 0 > /proc/sys/kernel/printk; echo 0 > /proc/sys/kernel/panic; {how}; sleep 60");
+    let words = ["-u", "0", "--timeout", "3s", "--cpus", cpus, "--", "sh", "-c", &script];
+    let ran = Bench::new().run(words).wait();
+    ran.expect(124, "timeout");
+    let timings = &ran.report["timings_ms"];
+    let before = ["prepare", "view", "machine", "boot", "mount", "ready", "start"];
+    let before: f64 = before.iter().map(|stage| timings[stage].as_f64().expect("every stage is timed")).sum();
+    let after = timings["total"].as_f64().expect("the total is timed") - before;
+    let range = LIMIT.as_secs_f64() * 1e3..(LIMIT + promptly()).as_secs_f64() * 1e3;
+    assert!(range.contains(&after), "ended {after} ms after the command's start");
+    Ok(())
+}
+
+/// A panicked kernel waits in a loop for somebody to read its last words.
+fn processor_that_spins_is_stopped_at_the_deadline() -> Result {
+    stuck("1", "echo c > /proc/sysrq-trigger")
+}
+
+/// The other processors are stopped by the one that panics: with interrupts off, for good.
+fn processor_that_halts_for_good_is_stopped_at_the_deadline() -> Result {
+    stuck("2", "echo c > /proc/sysrq-trigger")
+}
