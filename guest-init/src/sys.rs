@@ -6,14 +6,11 @@
 #![expect(unsafe_code, reason = "raw system calls")]
 
 pub mod heap;
+mod strings;
 
-use alloc::vec::Vec;
-use core::{
-    arch::asm,
-    ffi::{CStr, c_char},
-    marker::PhantomData,
-    ptr,
-};
+pub use strings::Strings;
+
+use core::{arch::asm, ffi::CStr, ptr};
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     io::{Errno, Result},
@@ -157,39 +154,6 @@ fn place<T>(structure: &T) -> usize {
 
 fn raw(fd: BorrowedFd<'_>) -> usize {
     fd.as_raw_fd() as usize
-}
-
-/// Lists of string pointers as execve(2) wants them, into bytes that it borrows.
-#[derive(Debug)]
-pub struct Strings<'a> {
-    pointers: Vec<*const c_char>,
-    bytes: PhantomData<&'a [u8]>,
-}
-
-impl<'a> Strings<'a> {
-    /// Cuts the first `count` NUL-terminated strings off `bytes`: the list, and the bytes behind it.
-    pub fn cut(mut bytes: &'a [u8], count: usize) -> Option<(Self, &'a [u8])> {
-        // A string takes a byte at least, so a hostile count cannot reserve more than eight times what was sent.
-        if count > bytes.len() {
-            return None;
-        }
-        let mut pointers = Vec::with_capacity(count + 1);
-        for _ in 0..count {
-            let string = CStr::from_bytes_until_nul(bytes).ok()?;
-            pointers.push(string.as_ptr());
-            bytes = &bytes[string.count_bytes() + 1..];
-        }
-        pointers.push(ptr::null());
-        Some((Self { pointers, bytes: PhantomData }, bytes))
-    }
-
-    /// The list that a shell needs to run the script `path` with this list's arguments, as execvp(3) does.
-    pub fn for_shell<'b>(&'b self, shell: &'b CStr, path: &'b CStr) -> Strings<'b> {
-        let mut pointers = Vec::with_capacity(self.pointers.len() + 1);
-        pointers.extend([shell.as_ptr(), path.as_ptr()]);
-        pointers.extend_from_slice(self.pointers.get(1..).unwrap_or(&[ptr::null()]));
-        Strings { pointers, bytes: PhantomData }
-    }
 }
 
 /// Replaces the program; returns only if that failed (execve(2)).
