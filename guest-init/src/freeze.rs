@@ -15,5 +15,6 @@ use rustix::{
 /// The kernel's refusal; then nothing has stopped.
 pub fn freeze() -> Result<()> {
     sys::load_page(&frozen::page(), frozen::PAGE, frozen::SIZE)?;
-    reboot(RebootCommand::Kexec)
+    reboot(RebootCommand::Kexec)?;
+    sys::unload_page()
 }

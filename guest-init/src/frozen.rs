@@ -11,6 +11,8 @@
 //! in [`READY`], and has the processor begin at [`THAW`] in flat 32-bit mode without paging (SDM vol. 3 §10.9). Encodings
 //! after Intel SDM vol. 2.
 
+use core::ops::Range;
+
 /// Where the page lies: in the first megabyte, which Linux gives to nobody. Behind it comes another page, for a copy of
 /// the top of the page tables, which a processor without paging must find below 4 GiB.
 pub const PAGE: u64 = 0x1_0000;
@@ -64,6 +66,9 @@ const FREEZE: [u8; 0x45] = [
 ];
 const WORDS: usize = 0x45;
 
+/// Where the freezing processor leaves the address of its page tables and its stack.
+const LEFT: Range<usize> = 0x80..0x90;
+
 /// Segments of the way back: none, none, 64-bit code (SDM vol. 3 §3.4.5); and what tells of them.
 const GDT: usize = 0x90;
 const SEGMENTS: [u64; 3] = [0, 0, 0x00af_9b00_0000_ffff];
@@ -108,6 +113,14 @@ pub fn page() -> [u8; LOADED] {
     page
 }
 
+/// Whether this is the page, as a frozen processor leaves it.
+#[must_use]
+pub fn is_page(bytes: &[u8; LOADED]) -> bool {
+    let mut bytes = *bytes;
+    bytes[LEFT].fill(0);
+    bytes == page()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,9 +136,18 @@ mod tests {
         assert_eq!(end(&page, 0, WORDS), FREEZE.len());
         assert_eq!(&page[WORDS..WORDS + ANNOUNCEMENT.len()], ANNOUNCEMENT.as_bytes());
         assert_eq!(page[WORDS + ANNOUNCEMENT.len()..0x80][..2], *b"\n\0");
-        assert!(page[0x80..GDT].iter().all(|byte| *byte == 0), "left to the freezing processor");
+        assert!(page[LEFT].iter().all(|byte| *byte == 0) && LEFT.end == GDT);
         assert!(end(&page, GDT, GDTR) <= GDT + size_of_val(&SEGMENTS));
         assert!(end(&page, GDTR, 0x100) <= GDTR + 6);
+    }
+
+    #[test]
+    fn the_page_is_known_again() {
+        let mut bytes = page();
+        bytes[LEFT].fill(7);
+        assert!(is_page(&bytes));
+        bytes[LEFT.end] ^= 1;
+        assert!(!is_page(&bytes));
     }
 
     #[test]

@@ -35,9 +35,14 @@ pub fn set_clock(clock: Clock) -> Result<(), Failure> {
     clock_settime(ClockId::Realtime, now).map_err(at(Step::Clock))
 }
 
+/// Gives the kernel's generator fresh bytes.
+///
 /// Credited bytes alone would wait in the input pool of a clone whose generator is already running, so the second call
 /// makes every later read depend on them.
-fn seed(entropy: &[u8; 32]) -> Result<(), Failure> {
+///
+/// # Errors
+/// [`Step::Seed`].
+pub fn seed(entropy: &[u8; 32]) -> Result<(), Failure> {
     let random = open(c"/dev/urandom", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(at(Step::Seed))?;
     sys::add_entropy(&random, entropy).map_err(at(Step::Seed))?;
     sys::reseed(&random).map_err(at(Step::Seed))

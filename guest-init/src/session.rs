@@ -75,6 +75,7 @@ fn lay_ground() -> Result<Group, Failure> {
 /// Everything that can be done before it is known what will run.
 fn furnish(mount: &Mount, ground: Result<Group, Failure>) -> Result<Group, Failure> {
     let group = ground?;
+    machine::seed(&mount.entropy)?;
     machine::set_clock(mount.clock)?;
     mounts::assemble(mount)?;
     Ok(group)

@@ -101,6 +101,7 @@ enum Quiet<'a> {
         socket: BorrowedFd<'a>,
         request: &'a [u8; 40],
     },
+    UnloadPage,
     /// In a struct kexec_segment; the kernel copies the bytes now.
     LoadPage {
         bytes: &'a [u8],
@@ -136,6 +137,7 @@ impl Quiet<'_> {
             Self::AddEntropy { random, pool } => (IOCTL, [raw(random), RNDADDENTROPY, place(pool), 0, 0]),
             Self::Reseed { random } => (IOCTL, [raw(random), RNDRESEEDCRNG, 0, 0, 0]),
             Self::SetInterfaceFlags { socket, request } => (IOCTL, [raw(socket), SIOCSIFFLAGS, place(request), 0, 0]),
+            Self::UnloadPage => (KEXEC_LOAD, [0, 0, 0, X86_64, 0]),
             Self::LoadPage { bytes, address, size } => {
                 segment = [bytes.as_ptr() as usize, bytes.len(), address as usize, size as usize];
                 (KEXEC_LOAD, [address as usize, 1, place(&segment), PRESERVE_CONTEXT | X86_64, 0])
@@ -370,4 +372,9 @@ pub fn raise_loopback(socket: impl AsFd) -> Result<()> {
 /// back from there with all it has (kexec_load(2)).
 pub fn load_page(bytes: &[u8], address: u64, size: u64) -> Result<()> {
     Quiet::LoadPage { bytes, address, size }.make()
+}
+
+/// Has the kernel forget them.
+pub fn unload_page() -> Result<()> {
+    Quiet::UnloadPage.make()
 }

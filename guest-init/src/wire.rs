@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 
 /// Version of this protocol. Both ends must be of the same: they are built together.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// Length of a frame's header in bytes.
 pub const HEADER_LEN: usize = 8;
@@ -110,6 +110,8 @@ pub enum FromGuest {
 pub struct Mount {
     /// The time now; what is made from here on carries it.
     pub clock: Clock,
+    /// Fresh random bytes: file systems draw their identities when they are mounted.
+    pub entropy: [u8; 32],
     /// Size limit of the private layer and of the guest's temporary file systems, in bytes each.
     pub private_bytes: u64,
     /// Destinations of the volumes; entry *n* is served as `volumes/n` of the share.

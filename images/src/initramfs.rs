@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The archive a guest starts from: its init, two device nodes and the directories mounts go to.
+//! The archive a guest starts from: its init, three device nodes and the directories mounts go to.
 //!
 //! The init is packed as a file; building it is cargo's work. The same init gives the same archive, byte for byte.
 
@@ -93,6 +93,8 @@ fn pack(init: &[u8]) -> io::Result<Vec<u8>> {
     // the kernel opens the console as init's first three descriptors before there is a devtmpfs
     entries.push(Entry::CharacterDevice { name: "dev/console", mode: 0o600, major: 5, minor: 1 });
     entries.push(Entry::CharacterDevice { name: "dev/null", mode: 0o666, major: 1, minor: 3 });
+    // init seeds the generator before it mounts anything
+    entries.push(Entry::CharacterDevice { name: "dev/urandom", mode: 0o666, major: 1, minor: 9 });
     entries.push(Entry::File { name: "init", mode: 0o755, bytes: init });
     cpio::pack(&entries)
 }

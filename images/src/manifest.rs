@@ -137,12 +137,10 @@ pub enum Origin {
         /// Digest of the init program.
         init_sha256: String,
     },
-    /// A template. The image is the parts of memory that are not zero, one after the other.
+    /// A template: memory, in a form that is the engines' affair.
     Template {
         /// Digest of everything that took part in its boot.
         boot_sha256: String,
-        /// Where the parts lie in memory: offset and length in bytes.
-        parts: Vec<(u64, u64)>,
     },
 }
 
@@ -195,9 +193,7 @@ mod tests {
     fn manifest_survives_the_round_trip() {
         let initramfs =
             Manifest { origin: Origin::Initramfs { protocol: 1, init_sha256: "ef".repeat(32) }, ..kernel() };
-        let parts = vec![(0x1000, 0x2000), (1 << 30, 0x1000)];
-        let template = Origin::Template { boot_sha256: "01".repeat(32), parts };
-        let template = Manifest { origin: template, ..kernel() };
+        let template = Manifest { origin: Origin::Template { boot_sha256: "01".repeat(32) }, ..kernel() };
 
         for manifest in [kernel(), initramfs, template] {
             let text = serde_json::to_string(&manifest).unwrap();

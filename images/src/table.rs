@@ -53,7 +53,7 @@ pub(crate) fn json(entries: &[Entry]) -> serde_json::Result<String> {
                     json!({ "flavour": flavour, "version": version, "source": source, "compiler": compiler })
                 }
                 Origin::Initramfs { protocol, .. } => json!({ "protocol": protocol }),
-                Origin::Template { boot_sha256, .. } => json!({ "boot_sha256": boot_sha256 }),
+                Origin::Template { boot_sha256 } => json!({ "boot_sha256": boot_sha256 }),
             };
             json!({
                 "name": entry.name, "current": entry.current, "path": image.path(), "made_from": made_from,

@@ -16,14 +16,15 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 
+use crate::sys::signals::Signals;
 use crate::sys::tsc::Moment;
 use crate::virtio::{Device, Id};
 
 pub use console::Console;
 pub use probe::apart::{SUBCOMMAND as TRIAL, answer as try_kvm};
 pub use probe::{Error as ProbeError, Finding, distrust_kvm, kvm, probe, qemu as find_qemu, survey};
-pub(crate) use template::{Contents, parts};
-pub use template::{Part, Template};
+pub(crate) use template::Frozen;
+pub use template::Template;
 
 /// What can run a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +151,16 @@ pub enum Error {
     Qemu(#[from] qemu::Error),
 }
 
+impl Error {
+    /// The signal that this is about, if it is about one.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        match self {
+            Self::Qemu(qemu::Error::Cancelled(signal)) => Some(*signal),
+            _ => None,
+        }
+    }
+}
+
 /// A running machine. Dropping it ends it.
 #[derive(Debug)]
 pub enum Machine {
@@ -190,19 +201,15 @@ impl Engine {
         }
     }
 
-    /// Boots a machine without devices and freezes it: its memory. None if `interrupt` became readable before that.
+    /// Boots a machine without devices and freezes it. Of `signals` those that end a run end this, too; others are for a
+    /// command, and there is none.
     ///
     /// # Errors
     /// Why there is no frozen machine.
-    pub(crate) fn freeze(
-        &self,
-        model: Model,
-        boot: Boot,
-        interrupt: Option<BorrowedFd<'_>>,
-    ) -> Result<Option<File>, Error> {
+    pub(crate) fn freeze(&self, model: Model, boot: Boot, signals: Option<&Signals>) -> Result<Frozen, Error> {
         match self {
             Self::Kvm => Err(kvm::Error::Template.into()),
-            Self::Qemu(program) => Ok(qemu::freeze(program, model, boot, interrupt)?),
+            Self::Qemu(program) => Ok(qemu::freeze(program, model, boot, signals)?),
         }
     }
 

@@ -110,6 +110,8 @@ enum Error {
     Probe(#[from] engine::ProbeError),
     #[error("cannot find the guest's kernel and initramfs")]
     Store(#[from] images::StoreError),
+    #[error("cannot keep a template")]
+    Template(#[source] images::StoreError),
     #[error("cannot use what the guest begins with")]
     Image(#[from] images::ImageError),
     #[error("cannot lay out what the guest sees")]
@@ -154,10 +156,8 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     outcome.engine = Some(engine.clone());
     let store = images::Store::of_user()?;
     let images = Images::find(&engine, &store, spec, begun)?;
-    let (start, mut check, begin) = images.begin(spec.boot, signals)?;
-    if let Begin::Boot(Some(why)) = &begin {
-        outcome.notices.push(format!("the machine boots, which takes longer than a copy: {why}"));
-    }
+    let (start, mut check, begin, notice) = images.begin(spec.boot, signals)?;
+    outcome.notices.extend(notice);
     outcome.begin = Some(begin);
     let view = View::of(&request(spec))?;
     outcome.notices.extend_from_slice(view.notices());
@@ -341,5 +341,10 @@ fn mount(spec: &Spec, view: &View) -> io::Result<wire::Mount> {
         read_only: volume.read_only,
     });
     // Half of the memory, as Linux's own tmpfs would take; the other half stays for the command.
-    Ok(wire::Mount { clock: exec::clock()?, private_bytes: spec.memory / 2, volumes: volumes.collect() })
+    Ok(wire::Mount {
+        clock: exec::clock()?,
+        entropy: exec::entropy()?,
+        private_bytes: spec.memory / 2,
+        volumes: volumes.collect(),
+    })
 }

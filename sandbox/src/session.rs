@@ -125,6 +125,7 @@ mod tests {
             (0..40_000).map(|_| wire::Volume { target: [b'/'; 50].to_vec().into(), directory: true, read_only: true });
         let message = ToGuest::Mount(wire::Mount {
             clock: wire::Clock { seconds: 0, nanoseconds: 0 },
+            entropy: [0; 32],
             private_bytes: 1,
             volumes: volumes.collect(),
         });

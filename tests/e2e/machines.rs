@@ -73,7 +73,7 @@ impl Cache {
 
 fn a_run_is_a_clone_and_a_boot_gives_the_same() -> Result {
     let script = "id; pwd; uname -a; nproc; cat /proc/cmdline; mount | sort; ls -l /dev /sys/bus/virtio/devices | cut -c1-10; \
-                  grep MemTotal /proc/meminfo; ulimit -a; cat /proc/sys/kernel/hostname";
+                  grep MemTotal /proc/meminfo; ulimit -a; cat /proc/sys/kernel/hostname /sys/kernel/kexec_loaded";
     let bench = Bench::new();
     let run = |option: &[&str]| {
         let words = [&["--engine", "qemu"], option, &["--", "sh", "-c", script]].concat();
@@ -89,12 +89,13 @@ fn a_run_is_a_clone_and_a_boot_gives_the_same() -> Result {
 /// What the kernel and the C library draw when the command starts, and what it asks for itself.
 fn each_has_secrets_of_its_own() -> Result {
     let script = "cat /proc/sys/kernel/random/boot_id; od -An -N16 -tx1 /dev/urandom; \
-                  od -An -N16 -tx1 /dev/random; cat /proc/self/stat | cut -d' ' -f28; mktemp -u";
+                  od -An -N16 -tx1 /dev/random; cat /proc/self/stat | cut -d' ' -f28; mktemp -u; \
+                  for place in / /dev /dev/shm; do stat -f -c %i $place; done";
     let mut seen = HashSet::new();
     for _ in 0..3 {
         let ran = Bench::new().shell(script).wait();
         ran.expect(0, "exited");
-        assert_eq!(ran.text().lines().count(), 5, "{}", ran.text());
+        assert_eq!(ran.text().lines().count(), 8, "{}", ran.text());
         for line in ran.text().lines() {
             assert!(seen.insert(line.to_owned()), "{line} came twice");
         }

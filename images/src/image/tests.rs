@@ -18,7 +18,7 @@ fn stored(directory: &TempDir, kind: Kind, bytes: &[u8]) -> Image {
             edited: true,
         },
         Kind::Initramfs => Origin::Initramfs { protocol: 1, init_sha256: String::new() },
-        Kind::Template => Origin::Template { boot_sha256: String::new(), parts: Vec::new() },
+        Kind::Template => Origin::Template { boot_sha256: String::new() },
     };
     let path = directory.path().join(kind.file_name());
     fs::write(&path, bytes).unwrap();

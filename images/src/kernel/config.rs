@@ -81,6 +81,12 @@ mod tests {
         }
     }
 
+    /// The way back from a template enters the kernel's page tables with CR4.PAE alone (`guest_init::frozen`).
+    #[test]
+    fn page_tables_have_four_levels() {
+        assert!(requests(&fragment(Flavour::Nested, true)).all(|(name, _)| name != "CONFIG_X86_5LEVEL"));
+    }
+
     #[test]
     fn options_that_did_not_stick_are_named() {
         let asked = "# reason\nCONFIG_A=y\nCONFIG_B=64\nCONFIG_C=n\nCONFIG_D=n\nCONFIG_E=y\n";

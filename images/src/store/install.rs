@@ -8,6 +8,7 @@ use super::{Error, MANIFEST, Store, failed};
 use crate::{Image, Kind, Manifest, digest};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::NamedTempFile;
@@ -117,12 +118,15 @@ impl Store {
 
 /// Writes `whole/` with the image and its manifest, down to the disk.
 fn fill(directory: &Path, manifest: &Manifest, bytes: &mut dyn Read) -> io::Result<()> {
+    // whatever the umask is: nobody else writes here, and what a template's guest has drawn at random nobody else reads
+    let (folder, file) = if manifest.kind() == Kind::Template { (0o700, 0o600) } else { (0o755, 0o644) };
+    let create = |path: &Path| File::options().write(true).create_new(true).mode(file).open(path);
     let whole = directory.join("whole");
-    fs::create_dir(&whole)?;
-    let mut image = File::create_new(whole.join(manifest.kind().file_name()))?;
+    fs::DirBuilder::new().mode(folder).create(&whole)?;
+    let mut image = create(&whole.join(manifest.kind().file_name()))?;
     io::copy(bytes, &mut image)?;
     image.sync_all()?;
-    let mut text = File::create_new(whole.join(MANIFEST))?;
+    let mut text = create(&whole.join(MANIFEST))?;
     serde_json::to_writer_pretty(&mut text, manifest)?;
     text.write_all(b"\n")?;
     text.sync_all()?;

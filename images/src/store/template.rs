@@ -3,10 +3,12 @@
 //! for a machine that would have booted otherwise. Making one is the engines' work.
 
 use super::install::unfinished;
-use super::{Error, Lock, Store, failed, names_in, now};
+use super::{Error, Lock, MANIFEST, Store, failed, names_in, now};
 use crate::{Image, Kind, Manifest, Origin, digest};
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::SystemTime;
 
 /// Templates kept at most. Each is some 30 MB, for one size of machine; few people use more sizes than this.
 const MOST: usize = 6;
@@ -32,58 +34,69 @@ impl TemplateKey {
 impl Store {
     /// The template of that key, if there is one.
     pub fn template(&self, key: &TemplateKey) -> Option<Image> {
+        let name = key.entry();
         // one that cannot be understood is as good as none: it will be replaced
-        let image = self.entry(&key.entry()).ok()?;
+        let image = self.entry(&name).ok()?;
         match &image.manifest().origin {
-            Origin::Template { boot_sha256, .. } if *boot_sha256 == key.sha256 => Some(image),
+            Origin::Template { boot_sha256 } if *boot_sha256 == key.sha256 => {
+                // only a matter of which goes first: nobody is told of a failure
+                let _older = touch(&self.images().join(name));
+                Some(image)
+            }
             _ => None,
         }
     }
 
-    /// Stores a template: the parts of memory as offset and length, and the bytes of them all, which are read twice.
+    /// Stores a template of so many bytes, which are read twice.
     pub fn keep_template<R: Read>(
         &self,
         lock: &Lock,
         key: &TemplateKey,
-        parts: Vec<(u64, u64)>,
+        size: u64,
         bytes: impl Fn() -> R,
     ) -> Result<Image, Error> {
-        self.make_room(lock)?;
         let images = self.images();
-        let unread = failed("read", &images);
-        let manifest = Manifest {
-            sha256: digest::of_reader(bytes()).map_err(unread)?,
-            size: parts.iter().map(|(_, length)| length).sum(),
-            created: now(),
-            origin: Origin::Template { boot_sha256: key.sha256.clone(), parts },
-        };
-        self.install(lock, digest::short(&key.sha256), manifest, &mut bytes())
+        let sha256 = digest::of_reader(bytes()).map_err(failed("read", &images))?;
+        let origin = Origin::Template { boot_sha256: key.sha256.clone() };
+        let manifest = Manifest { sha256, size, created: now(), origin };
+        let image = self.install(lock, digest::short(&key.sha256), manifest, &mut bytes())?;
+        self.make_room(lock)?;
+        Ok(image)
     }
 
-    /// Removes what a killed maker left behind, and the oldest templates until there is room for one more. Whoever uses one
-    /// of them keeps its open file.
+    /// Removes what killed makers left behind, and the templates that were not used for longest. Whoever uses one of them
+    /// keeps its open file.
     fn make_room(&self, _: &Lock) -> Result<(), Error> {
         let images = self.images();
-        let unfinished = unfinished(Kind::Template);
-        let left = names_in(&images)?.into_iter().filter(|name| name.starts_with(&unfinished)).collect::<Vec<_>>();
-        let mut kept = self.entries()?;
-        kept.retain(|entry| entry.name.starts_with(Kind::Template.name()));
-        // one that cannot be understood comes first
-        kept.sort_by_key(|entry| entry.image.as_ref().map_or(0, |image| image.manifest().created));
-        let excess = (kept.len() + 1).saturating_sub(MOST);
-        let oldest = kept.into_iter().take(excess).map(|entry| entry.name);
-        for path in left.into_iter().chain(oldest).map(|name| images.join(name)) {
+        let (left, begin) = (unfinished(Kind::Template), format!("{}-", Kind::Template.name()));
+        let names = names_in(&images)?;
+        let mut kept: Vec<_> =
+            names.iter().filter(|name| name.starts_with(&begin)).map(|name| images.join(name)).collect();
+        kept.sort_by_key(|path| used(path).ok());
+        let excess = kept.len().saturating_sub(MOST);
+        let left = names.iter().filter(|name| name.starts_with(&left)).map(|name| images.join(name));
+        for path in left.chain(kept.into_iter().take(excess)) {
             fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
         }
         Ok(())
     }
 }
 
+/// Notes that a template is used now.
+fn touch(directory: &Path) -> io::Result<()> {
+    File::options().append(true).open(directory.join(MANIFEST))?.set_modified(SystemTime::now())
+}
+
+/// When it was used last.
+fn used(directory: &Path) -> io::Result<SystemTime> {
+    fs::metadata(directory.join(MANIFEST))?.modified()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Flavour;
-    use std::path::Path;
+    use std::time::Duration;
     use tempfile::TempDir;
 
     fn image(kind: Kind, salt: u8) -> Image {
@@ -108,7 +121,7 @@ mod tests {
 
     fn keep(store: &Store, key: &TemplateKey, bytes: &'static [u8]) -> Image {
         let lock = store.try_lock(Kind::Template).unwrap();
-        store.keep_template(&lock, key, vec![(0x1000, bytes.len() as u64)], || bytes).unwrap()
+        store.keep_template(&lock, key, bytes.len() as u64, || bytes).unwrap()
     }
 
     #[test]
@@ -139,18 +152,34 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_make_room_and_so_does_what_was_left() {
+    fn nobody_else_reads_or_writes_one() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = TempDir::new().unwrap();
+        let made = keep(&Store::at(directory.path()), &key(1, ""), b"memory");
+
+        for path in [made.path(), made.path().parent().unwrap(), &made.path().with_file_name(MANIFEST)] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o077, 0, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn those_not_used_for_longest_make_room_and_so_does_what_was_left() {
         let directory = TempDir::new().unwrap();
         let store = Store::at(directory.path());
         for number in 0..MOST as u8 {
-            keep(&store, &key(number, ""), b"memory");
+            let made = keep(&store, &key(number, ""), b"memory");
+            let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(number.into());
+            let manifest = File::options().append(true).open(made.path().with_file_name(MANIFEST)).unwrap();
+            manifest.set_modified(long_ago).unwrap();
         }
+        store.template(&key(0, "")).unwrap();
         let left = store.images().join(".new-template-x");
         fs::create_dir(&left).unwrap();
 
         keep(&store, &key(100, ""), b"memory");
 
         assert!(!left.exists());
+        assert!(store.template(&key(0, "")).is_some() && store.template(&key(1, "")).is_none());
         assert_eq!(store.entries().unwrap().len(), MOST);
         assert!(store.template(&key(100, "")).is_some());
         assert_eq!(store.gc(false).unwrap().removed.len(), MOST);

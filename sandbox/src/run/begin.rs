@@ -4,13 +4,14 @@
 //! A template is made by the first run that could use it. Where there can be none, or none can be made, the machine
 //! boots as ever, which is slower and nothing else; why is said.
 
-use std::os::fd::AsFd;
+use std::fs::{self, File};
+use std::io;
 
 use images::{Image, Kind, Store, StoreError, TemplateKey};
 
 use super::Error;
 use super::images_check::ImagesCheck;
-use crate::engine::{self, Boot, Engine, Model, Start, Template};
+use crate::engine::{Boot, Engine, Model, Start, Template};
 use crate::spec::Spec;
 use crate::sys::signals::Signals;
 use crate::sys::tsc::Moment;
@@ -27,9 +28,15 @@ const LARGEST: u64 = 8 << 30;
 pub enum Begin {
     /// A copy of a template.
     Clone,
-    /// Its kernel; and why, if a copy would have been expected.
+    /// Its kernel; and why, if not because it was asked to, or the engine has no templates.
     Boot(Option<String>),
 }
+
+/// A template that is open, and what is left to check of it.
+type Opened = (Template, Option<images::Check>);
+
+/// A template; or none, for this reason.
+type Found = Result<Opened, Option<&'static str>>;
 
 /// The images of a run, and what decides which template is theirs.
 pub(super) struct Images<'a> {
@@ -55,63 +62,82 @@ impl<'a> Images<'a> {
         Ok(Self { engine, store, kernel, initramfs, model, begun })
     }
 
-    /// What the machine begins with, and the check that goes with it; a copy unless the caller wants a `boot`.
-    pub(super) fn begin(&self, boot: bool, signals: Option<&Signals>) -> Result<(Start, ImagesCheck, Begin), Error> {
-        let template = if boot { Ok(None) } else { self.template(signals) };
-        let why = match template {
-            Ok(Some((template, check))) => {
-                return Ok((Start::Clone(template), ImagesCheck::begin([check, None])?, Begin::Clone));
+    /// What the machine begins with, the check that goes with it, and what of that is worth a notice; a copy unless the
+    /// caller wants a `boot`.
+    pub(super) fn begin(
+        &self,
+        boot: bool,
+        signals: Option<&Signals>,
+    ) -> Result<(Start, ImagesCheck, Begin, Option<String>), Error> {
+        let found = if boot { Ok(Err(None)) } else { self.template(signals) };
+        let (why, notice) = match found {
+            Ok(Ok((template, check))) => {
+                return Ok((Start::Clone(template), ImagesCheck::begin([check, None])?, Begin::Clone, None));
             }
-            Ok(None) => None,
-            Err(error) => Some(crate::explain(&error)),
+            Ok(Err(why)) => (why.map(str::to_owned), None),
+            Err(Error::Cancelled(signal)) => return Err(Error::Cancelled(signal)),
+            Err(error) => {
+                let why = crate::explain(&error);
+                let notice = format!("the machine boots, which takes longer than a copy: {why}");
+                (Some(why), Some(notice))
+            }
         };
         let (kernel, kernel_check) = self.kernel.begin()?;
         let (initramfs, initramfs_check) = self.initramfs.begin()?;
         let check = ImagesCheck::begin([kernel_check, initramfs_check])?;
-        Ok((Start::Boot(self.boot(kernel, initramfs)), check, Begin::Boot(why)))
+        Ok((Start::Boot(self.boot(kernel, initramfs)), check, Begin::Boot(why), notice))
     }
 
-    fn boot(&self, kernel: std::fs::File, initramfs: std::fs::File) -> Boot {
+    fn boot(&self, kernel: File, initramfs: File) -> Boot {
         Boot { kernel, initramfs, command_line: images::COMMAND_LINE, begun: self.begun }
     }
 
-    /// The template, made if need be. None if there can be none, if somebody else is making one, or if a signal came.
-    fn template(&self, signals: Option<&Signals>) -> Result<Option<(Template, Option<images::Check>)>, Error> {
-        let Some(key) = self.key()? else { return Ok(None) };
-        if let Some(found) = self.open(&key) {
-            return Ok(Some(found));
+    /// The template, made if need be.
+    fn template(&self, signals: Option<&Signals>) -> Result<Found, Error> {
+        let Some(machine) = self.engine.boots_with(self.model, images::COMMAND_LINE)? else {
+            return Ok(Err(None));
+        };
+        if !self.kernel.is_edited() {
+            return Ok(Err(Some("a kernel without our edits cannot be frozen")));
+        }
+        if self.model.memory > LARGEST {
+            return Ok(Err(Some("its template would be too large")));
+        }
+        let key = TemplateKey::of(&self.kernel, &self.initramfs, &format!("{machine} {}", host()?));
+        if let Some(opened) = self.open(&key) {
+            return Ok(Ok(opened));
         }
         let lock = match self.store.try_lock(Kind::Template) {
-            Err(StoreError::Busy) => return Ok(None),
-            lock => lock?,
+            Err(StoreError::Busy) => return Ok(Err(Some("another run is making a template"))),
+            lock => lock.map_err(Error::Template)?,
         };
         // Whoever had the lock may just have made it.
-        if let Some(found) = self.open(&key) {
-            return Ok(Some(found));
+        if let Some(opened) = self.open(&key) {
+            return Ok(Ok(opened));
         }
         // All of both is checked first: a template outlives this run.
         let boot = self.boot(self.kernel.open()?, self.initramfs.open()?);
-        let interrupt = signals.map(AsFd::as_fd);
-        let Some(memory) = self.engine.freeze(self.model, boot, interrupt)? else { return Ok(None) };
-        let parts = engine::parts(&memory)?;
-        self.store.keep_template(&lock, &key, parts.clone(), || engine::Contents::new(&memory, &parts))?;
-        Ok(self.open(&key))
+        let frozen = self.engine.freeze(self.model, boot, signals).map_err(|error| match error.signal() {
+            Some(signal) => Error::Cancelled(signal),
+            None => error.into(),
+        })?;
+        self.store.keep_template(&lock, &key, frozen.size(), || frozen.contents()).map_err(Error::Template)?;
+        Ok(self.open(&key).ok_or(Some("its template was gone at once")))
     }
 
-    fn key(&self) -> Result<Option<TemplateKey>, Error> {
-        if !self.kernel.is_edited() || self.model.memory > LARGEST {
-            return Ok(None);
-        }
-        let Some(machine) = self.engine.boots_with(self.model, images::COMMAND_LINE)? else { return Ok(None) };
-        let host = std::fs::read_to_string(BOOT_ID)?;
-        Ok(Some(TemplateKey::of(&self.kernel, &self.initramfs, &format!("{machine} {host}"))))
+    /// A template of the store. One that cannot be one is as good as none.
+    fn open(&self, key: &TemplateKey) -> Option<Opened> {
+        let (file, check) = self.store.template(key)?.begin().ok()?;
+        Some((Template::open(file, self.model.memory).ok()??, check))
     }
+}
 
-    /// A template of the store. One that is cut short is as good as none.
-    fn open(&self, key: &TemplateKey) -> Option<(Template, Option<images::Check>)> {
-        let image = self.store.template(key)?;
-        let (file, check) = image.begin().ok()?;
-        let images::Origin::Template { parts, .. } = &image.manifest().origin else { return None };
-        Some((Template { file, parts: parts.clone() }, check))
+/// This boot of this host.
+fn host() -> io::Result<String> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot read {BOOT_ID}: {error}"));
+    let id = fs::read_to_string(BOOT_ID).map_err(named)?;
+    if id.trim().is_empty() {
+        return Err(io::Error::other(format!("{BOOT_ID} is empty")));
     }
+    Ok(id)
 }

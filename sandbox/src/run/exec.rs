@@ -41,11 +41,6 @@ pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
         strings.extend_from_slice(value.as_bytes());
         strings.push(0);
     }
-    let mut entropy = [0; 32];
-    let filled = getrandom(&mut entropy, GetRandomFlags::empty())?;
-    if filled != entropy.len() {
-        return Err(io::Error::other("the kernel gave too few random bytes"));
-    }
     Ok(Exec {
         argc: spec.command.len() as u32,
         envc: environment.len() as u32,
@@ -60,7 +55,7 @@ pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
         memory_max: spec.memory - RESERVE,
         hostname: ByteBuf::from(HOSTNAME),
         clock: clock()?,
-        entropy,
+        entropy: entropy()?,
     })
 }
 
@@ -68,6 +63,15 @@ pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
 pub(super) fn clock() -> io::Result<Clock> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
     Ok(Clock { seconds: now.as_secs() as i64, nanoseconds: now.subsec_nanos() })
+}
+
+/// Random bytes that no other machine gets.
+pub(super) fn entropy() -> io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    match getrandom(&mut bytes, GetRandomFlags::empty())? {
+        32 => Ok(bytes),
+        _ => Err(io::Error::other("the kernel gave too few random bytes")),
+    }
 }
 
 /// A string as the wire carries it.

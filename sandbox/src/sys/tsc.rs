@@ -18,12 +18,22 @@ pub(crate) struct Moment {
     time: Instant,
 }
 
+fn ticks() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction, and Linux lets every process use it unless the process
+    // itself asks otherwise (prctl(2), PR_SET_TSC), which this one does not.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
 impl Moment {
+    /// The closest of a few pairs of readings: something may come between the two clocks.
     pub(crate) fn now() -> Self {
-        // SAFETY: every x86-64 processor has the instruction, and Linux lets every process use it unless the process
-        // itself asks otherwise (prctl(2), PR_SET_TSC), which this one does not.
-        let ticks = unsafe { std::arch::x86_64::_rdtsc() };
-        Self { ticks, time: Instant::now() }
+        let pair = || {
+            let (before, time, after) = (ticks(), Instant::now(), ticks());
+            (after.wrapping_sub(before), Self { ticks: before, time })
+        };
+        let pairs = [pair(), pair(), pair(), pair()];
+        let [first, ..] = pairs;
+        pairs.into_iter().fold(first, |best, pair| if pair.0 < best.0 { pair } else { best }).1
     }
 
     /// Ticks in a millisecond, measured from this moment until now and rounded to a MHz, so that every run of a host

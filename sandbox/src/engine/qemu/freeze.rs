@@ -4,17 +4,20 @@
 //! The machine is that of every run in all that its kernel sees before that. Nothing that a caller chose but the machine's
 //! model takes part, and no command ever runs in it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use guest_init::frozen;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::{Boot, Ending, Error, Launch, Model, Process, args, not_started};
+use crate::engine::Frozen;
+use crate::sys::signals::{ENDING, Signals};
 
 /// As long as a run waits for a boot.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -28,44 +31,50 @@ pub(in crate::engine) fn boots_with(program: &Path, model: Model, command_line: 
     Ok(format!("{} {identity:?} {:?}", program.display(), machine.arguments()))
 }
 
-/// A frozen machine's memory. None if `interrupt` became readable first.
+/// A machine that has frozen itself.
 pub(in crate::engine) fn freeze(
     program: &Path,
     model: Model,
     boot: Boot,
-    interrupt: Option<BorrowedFd<'_>>,
-) -> Result<Option<File>, Error> {
+    signals: Option<&Signals>,
+) -> Result<Frozen, Error> {
     let launch = Launch::new(model)?;
     let failed = |source| not_started(program, source);
     let memory = launch.memory.try_clone().map_err(failed)?;
     let _warming = launch.warm().map_err(failed)?;
     let mut process = launch.boot(program, boot)?;
-    let frozen = wait(&mut process, interrupt, Instant::now() + LIMIT).map_err(failed)?;
+    let waited = wait(&mut process, signals, Instant::now() + LIMIT).map_err(failed)?;
     // Its processor is halted for good, and now it is gone: nobody writes to this memory any more.
     let ending = process.end().map_err(failed)?;
-    match (frozen, ending) {
-        (Wait::Frozen, Ending::Ours) => Ok(Some(memory)),
-        (Wait::Interrupted, _) => Ok(None),
+    match (waited, ending) {
+        (Wait::Frozen, Ending::Ours) => {}
+        (Wait::Cancelled(signal), _) => return Err(Error::Cancelled(signal)),
         (_, Ending::Guest(how) | Ending::Crash(how)) => {
             let said = process.console().last_lines(3).join("; ");
-            Err(Error::NotFrozen(format!("{how} {said}")))
+            return Err(Error::NotFrozen(format!("{how} {said}")));
         }
-        (_, Ending::Ours) => Err(Error::NotFrozen(format!("nothing happened for {} s", LIMIT.as_secs()))),
+        (_, Ending::Ours) => return Err(Error::NotFrozen(format!("nothing happened for {} s", LIMIT.as_secs()))),
     }
+    let mut page = frozen::page();
+    memory.read_exact_at(&mut page, frozen::PAGE).map_err(failed)?;
+    if !frozen::is_page(&page) {
+        return Err(Error::Page);
+    }
+    Frozen::new(memory).map_err(failed)
 }
 
 /// What there was to wait for.
 enum Wait {
     Frozen,
-    Interrupted,
+    Cancelled(i32),
     Neither,
 }
 
-fn wait(process: &mut Process, interrupt: Option<BorrowedFd<'_>>, deadline: Instant) -> io::Result<Wait> {
+fn wait(process: &mut Process, signals: Option<&Signals>, deadline: Instant) -> io::Result<Wait> {
     while !process.console().frozen() {
         // The console closes a little before its process ends.
         let console = process.console().poll_fd();
-        let mut fds: Vec<_> = [Some(process.end_fd()), interrupt, console]
+        let mut fds: Vec<_> = [Some(process.end_fd()), signals.map(AsFd::as_fd), console]
             .into_iter()
             .flatten()
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
@@ -76,10 +85,11 @@ fn wait(process: &mut Process, interrupt: Option<BorrowedFd<'_>>, deadline: Inst
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
-        let (ended, interrupted) = (ready(0), interrupt.is_some() && ready(1));
-        if interrupted {
-            return Ok(Wait::Interrupted);
+        let ended = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        while let Some(signal) = signals.map_or(Ok(None), Signals::next)? {
+            if ENDING.contains(&signal) {
+                return Ok(Wait::Cancelled(signal));
+            }
         }
         process.read_console();
         if ended && !process.console().frozen() {
