@@ -13,7 +13,7 @@ use std::time::SystemTime;
 /// Templates kept at most. Each is some 30 MB, for one size of machine; few people use more sizes than this.
 const MOST: usize = 6;
 
-/// What a template is found by: all that takes part in a key.
+/// What a template is found by: all that takes part in a boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateKey {
     sha256: String,

@@ -16,6 +16,10 @@ const ARGUMENTS: u32 = 16;
 /// `AUDIT_ARCH_X86_64`.
 const X86_64: u32 = 0xc000_003e;
 
+/// Numbers from here on are the same calls once more, with 32-bit pointers (`__X32_SYSCALL_BIT`): whoever makes one wants
+/// to get round the rules.
+const X32: u32 = 0x4000_0000;
+
 /// Instructions: `BPF_LD | BPF_W | BPF_ABS` and so on, each with a constant.
 const LOAD: u16 = 0x20;
 const AND: u16 = 0x54;
@@ -35,7 +39,7 @@ pub(super) struct Actions {
     pub(super) other: SeccompAction,
 }
 
-/// Translates rules. A call of another architecture's kind ends the process.
+/// Translates rules. A call of another architecture's kind ends the process, also where calls without a rule are allowed.
 pub(super) fn compile(rules: &Rules, actions: &Actions) -> BpfProgram {
     let kill = u32::from(SeccompAction::KillProcess);
     let mut program = vec![
@@ -75,6 +79,7 @@ impl Translation<'_> {
             next = number + 1;
         }
         push(next, other);
+        push(X32, vec![end(&SeccompAction::KillProcess)]);
         intervals
     }
 

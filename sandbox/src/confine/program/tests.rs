@@ -66,6 +66,18 @@ fn another_architecture_ends_the_process() {
     assert_eq!(run(&compile(&allow(&[3]), &actions()), 0x4000_0003, 3, [0; 6]).0, KILL);
 }
 
+/// A list of what is refused would else be got round by adding a bit to a call's number.
+#[test]
+fn calls_with_the_x32_bit_end_the_process_where_others_are_allowed() {
+    let refused = SeccompAction::Errno(1);
+    let actions = Actions { named: refused.clone(), missing: SeccompAction::Errno(0x26), other: SeccompAction::Allow };
+    let program = compile(&allow(&[41, 59]), &actions);
+    let says = |number| run(&program, X86_64, number, [0; 6]).0;
+    assert_eq!([41, 59].map(says), [u32::from(refused); 2]);
+    assert_eq!([0, 40, 42, 0x3fff_ffff].map(says), [ALLOW; 4]);
+    assert_eq!([X32, X32 | 41, X32 | 59, X32 | 512, u32::MAX].map(says), [KILL; 5]);
+}
+
 #[test]
 fn a_call_can_be_said_to_be_missing() {
     let rules = Rules::from([(3, Rule::Always), (4, Rule::Missing)]);
