@@ -5,17 +5,20 @@
 //! engine would add a variant here and a file below.
 
 mod console;
+mod freeze;
 pub(crate) mod kvm;
 mod probe;
 mod process;
 mod qemu;
 mod template;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 
+use crate::devices;
 use crate::sys::signals::Signals;
 use crate::sys::tsc::Moment;
 use crate::virtio::{Device, Id};
@@ -65,7 +68,7 @@ pub struct Parts {
     /// What the devices are connected to.
     pub sockets: Sockets,
     /// Makes the devices, in the order of their addresses, wherever the machine runs.
-    pub devices: fn(Sockets) -> Vec<Attachment>,
+    pub devices: fn(Sockets) -> [Attachment; devices::COUNT],
 }
 
 /// What sort of machine it is. This and what it boots decide what it is when it has booted; nothing of a run does.
@@ -149,13 +152,16 @@ pub enum Error {
     /// The QEMU engine's reason.
     #[error(transparent)]
     Qemu(#[from] qemu::Error),
+    /// A machine that was to be frozen was not.
+    #[error(transparent)]
+    Freeze(#[from] freeze::Error),
 }
 
 impl Error {
     /// The signal that this is about, if it is about one.
     pub(crate) fn signal(&self) -> Option<i32> {
         match self {
-            Self::Qemu(qemu::Error::Cancelled(signal)) => Some(*signal),
+            Self::Freeze(freeze::Error::Cancelled(signal)) => Some(*signal),
             _ => None,
         }
     }
@@ -189,15 +195,14 @@ impl Engine {
         }
     }
 
-    /// What takes part in the boot of such a machine besides kernel and initramfs, as text; none if this engine has no
-    /// templates.
+    /// What takes part in the boot of such a machine besides kernel and initramfs, as text.
     ///
     /// # Errors
     /// If the engine's program cannot be looked at.
-    pub(crate) fn boots_with(&self, model: Model, command_line: &'static str) -> io::Result<Option<String>> {
+    pub(crate) fn boots_with(&self, model: Model, command_line: &'static str) -> io::Result<String> {
         match self {
-            Self::Kvm => Ok(None),
-            Self::Qemu(program) => qemu::boots_with(program, model, command_line).map(Some),
+            Self::Kvm => kvm::boots_with(model, command_line),
+            Self::Qemu(program) => qemu::boots_with(program, model, command_line),
         }
     }
 
@@ -208,8 +213,8 @@ impl Engine {
     /// Why there is no frozen machine.
     pub(crate) fn freeze(&self, model: Model, boot: Boot, signals: Option<&Signals>) -> Result<Frozen, Error> {
         match self {
-            Self::Kvm => Err(kvm::Error::Template.into()),
-            Self::Qemu(program) => Ok(qemu::freeze(program, model, boot, signals)?),
+            Self::Kvm => kvm::freeze(model, boot, signals),
+            Self::Qemu(program) => qemu::freeze(program, model, boot, signals),
         }
     }
 
@@ -262,6 +267,11 @@ impl Machine {
     pub fn end(&mut self) -> io::Result<Ending> {
         self.process_mut().end()
     }
+}
+
+/// What tells a version of a file from others.
+fn identity(file: &Metadata) -> [u64; 5] {
+    [file.dev(), file.ino(), file.size(), file.mtime() as u64, file.mtime_nsec() as u64]
 }
 
 /// How a machine's process ended.

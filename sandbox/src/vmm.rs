@@ -9,8 +9,8 @@ mod filters;
 
 use crate::confine::{self, Root};
 use crate::devices;
-use crate::engine::kvm::{self, Plan, Word, layout, vm};
-use crate::engine::{Attachment, Remote, Sockets};
+use crate::engine::kvm::{self, Begin, Plan, Word, layout, vm};
+use crate::engine::{Attachment, Remote, Sockets, Template};
 use crate::memory;
 use crate::packets::{self, Packets};
 use crate::virtio::mmio::Backing;
@@ -44,8 +44,12 @@ enum Error {
     Confine(#[from] confine::Error),
     #[error("cannot confine the virtual machine monitor's first thread")]
     Filter(#[source] io::Error),
-    #[error("cannot make guest memory")]
+    #[error("cannot map guest memory")]
     Memory(#[from] memory::Error),
+    #[error("cannot make a copy of the template")]
+    Template(#[source] io::Error),
+    #[error("the template is damaged")]
+    Damaged,
     #[error("cannot take in the device of another process")]
     Remote(#[from] remote::Error),
     #[error("cannot assemble the virtual machine")]
@@ -71,7 +75,7 @@ pub fn serve() -> ExitCode {
 fn run(link: &Packets) -> Result<Word, Error> {
     let packet = link.receive(Instant::now() + PLAN)?.ok_or(Error::Descriptors)?;
     let plan = Plan::decode(&packet.bytes).map_err(Error::Plan)?;
-    let given = Given::of(packet.descriptors, &plan.ports)?;
+    let given = Given::of(packet.descriptors, &plan)?;
 
     confine::die_with(plan.parent)?;
     confine::separate()?;
@@ -79,25 +83,34 @@ fn run(link: &Packets) -> Result<Word, Error> {
     confine::give_up_rights(CapabilitySet::empty())?;
     confine::die_with(plan.parent)?;
 
-    let memory = memory::map(&memory::file(plan.memory)?, &layout::memory(plan.memory))?;
-    // Before anything is written, so that nothing has to be moved.
-    memory::warm(&memory, &layout::busy(plan.memory));
+    let memory = memory::map(&given.memory, &layout::memory(plan.memory))?;
+    let start = match given.source {
+        Source::Boot(boot) => {
+            // Before anything is written, so that nothing has to be moved.
+            memory::warm(&memory, &layout::busy(plan.memory));
+            vm::Start::Boot(boot)
+        }
+        Source::Template(file) => {
+            let template = Template::open(file, plan.memory).map_err(Error::Template)?;
+            template.ok_or(Error::Damaged)?.fill(&given.memory).map_err(Error::Template)?;
+            vm::Start::Clone
+        }
+    };
     let parts = vm::Parts {
         kvm: given.kvm,
-        devices: backings(devices::list(given.sockets))?,
+        devices: given.sockets.map_or(Ok(Vec::new()), |sockets| backings(devices::list(sockets)))?,
+        announced: devices::COUNT,
         memory,
-        kernel: given.kernel,
-        initramfs: given.initramfs,
-        command_line: plan.command_line,
+        start,
         console: given.console,
         cpus: plan.cpus,
         nested: plan.nested,
     };
-    start(parts, plan.cpus)
+    live(parts, plan.cpus)
 }
 
 /// Runs the machine to its end. No virtual CPU enters the guest before every thread is confined.
-fn start(parts: vm::Parts, cpus: u32) -> Result<Word, Error> {
+fn live(parts: vm::Parts, cpus: u32) -> Result<Word, Error> {
     let confined = Arc::new(Barrier::new(cpus as usize + 1));
     let gate = Arc::clone(&confined);
     let team = vm::Vm::new(parts)?.start(move || {
@@ -113,31 +126,44 @@ fn start(parts: vm::Parts, cpus: u32) -> Result<Word, Error> {
 /// What came with the plan.
 struct Given {
     kvm: OwnedFd,
-    kernel: File,
-    initramfs: File,
     console: UnixStream,
-    sockets: Sockets,
+    memory: File,
+    source: Source,
+    sockets: Option<Sockets>,
+}
+
+/// What memory is filled from.
+enum Source {
+    Boot(vm::Boot),
+    Template(File),
 }
 
 impl Given {
-    fn of(descriptors: Vec<OwnedFd>, ports: &[u32]) -> Result<Self, Error> {
+    fn of(descriptors: Vec<OwnedFd>, plan: &Plan) -> Result<Self, Error> {
         let mut descriptors = descriptors.into_iter();
         let mut next = || descriptors.next().ok_or(Error::Descriptors);
-        Ok(Self {
-            kvm: next()?,
-            kernel: next()?.into(),
-            initramfs: next()?.into(),
-            console: next()?.into(),
-            sockets: Sockets {
+        let (kvm, console, memory) = (next()?, next()?.into(), next()?.into());
+        let source = match &plan.begin {
+            Begin::Boot(command_line) => Source::Boot(vm::Boot {
+                kernel: next()?.into(),
+                initramfs: next()?.into(),
+                command_line: command_line.clone(),
+            }),
+            Begin::Clone => Source::Template(next()?.into()),
+        };
+        let sockets = match &plan.ports {
+            None => None,
+            Some(ports) => Some(Sockets {
                 files: next()?.into(),
                 ports: ports.iter().map(|port| Ok((*port, next()?.into()))).collect::<Result<_, Error>>()?,
-            },
-        })
+            }),
+        };
+        Ok(Self { kvm, console, memory, source, sockets })
     }
 }
 
 /// What the machine's windows are made for.
-fn backings(devices: Vec<Attachment>) -> Result<Vec<Backing>, Error> {
+fn backings(devices: [Attachment; devices::COUNT]) -> Result<Vec<Backing>, Error> {
     let backing = |attachment| match attachment {
         Attachment::Local(device) => Ok(Backing::Local(device, || Role::Device.enter())),
         Attachment::Remote(Remote { id, tag, socket }) => Ok(Backing::Remote(Backend::of(id, tag, socket)?)),

@@ -19,9 +19,9 @@ mod vcpu;
 pub(crate) mod vm;
 mod wiring;
 
-pub(crate) use link::{Plan, Word};
-pub(super) use monitor::start;
+pub(crate) use link::{Begin, Plan, Word};
 pub(crate) use monitor::{Error, SUBCOMMAND, Vmm};
+pub(super) use monitor::{boots_with, freeze, start};
 pub(crate) use registers::Registers;
 
 /// How a machine ended.

@@ -71,15 +71,6 @@ pub enum Error {
     /// A template.
     #[error("cannot make a copy of the template")]
     Clone(#[source] io::Error),
-    /// Making a template: how the machine ended instead.
-    #[error("the machine was not frozen: {0}")]
-    NotFrozen(String),
-    /// Making a template: its guest init is not what this program knows.
-    #[error("the machine was frozen by another version's guest init; run `make build`")]
-    Page,
-    /// Making a template: a signal ended the run.
-    #[error("signal {0} ended it")]
-    Cancelled(i32),
 }
 
 /// A running QEMU with the servers of its devices. Dropping it ends all.

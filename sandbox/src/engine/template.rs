@@ -64,11 +64,16 @@ impl Template {
         Ok((fits(&parts, memory) == Some(size - bytes)).then_some(Self { file, parts, bytes }))
     }
 
+    /// The file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Copies it into the memory of a new machine, and then lets that machine's processor begin.
     ///
     /// # Errors
     /// Those of reading the template and writing memory.
-    pub(super) fn fill(&self, memory: &File) -> io::Result<()> {
+    pub(crate) fn fill(&self, memory: &File) -> io::Result<()> {
         let mut chunk = vec![0; CHUNK];
         let mut from = self.bytes;
         for (offset, length) in &self.parts {
@@ -136,7 +141,9 @@ fn parts(memory: &File) -> io::Result<Vec<Part>> {
     let mut at = 0;
     while let Some((mut begin, end)) = data(memory, at)? {
         while begin < end {
-            let count = memory.read_at(&mut chunk, begin)?;
+            // No further than the stretch: what comes after a hole is the next one's.
+            let most = usize::try_from(end - begin).map_or(CHUNK, |left| left.min(CHUNK));
+            let count = memory.read_at(&mut chunk[..most], begin)?;
             for page in chunk[..count].chunks(PAGE) {
                 let length = page.len() as u64;
                 match parts.last_mut() {
@@ -193,6 +200,7 @@ mod tests {
         let memory = memory::file(64 << 20).expect("memory");
         memory.write_all_at(b"low", 0x8000).expect("write");
         memory.write_all_at(&[7; 3 * PAGE], 0x10_0000).expect("write");
+        memory.write_all_at(b"behind a hole", 0x10_8000).expect("write");
         memory.write_all_at(&[0; PAGE], 0x20_0000).expect("write");
         memory.write_all_at(b"top", (64 << 20) - 3).expect("write");
         memory
@@ -201,7 +209,7 @@ mod tests {
     #[test]
     fn what_is_zero_is_no_part() {
         let page = PAGE as u64;
-        let expected = [(0x8000, page), (0x10_0000, 3 * page), ((64 << 20) - page, page)];
+        let expected = [(0x8000, page), (0x10_0000, 3 * page), (0x10_8000, page), ((64 << 20) - page, page)];
         assert_eq!(parts(&frozen()).expect("parts"), expected);
     }
 

@@ -28,7 +28,7 @@ const LARGEST: u64 = 8 << 30;
 pub enum Begin {
     /// A copy of a template.
     Clone,
-    /// Its kernel; and why, if not because it was asked to, or the engine has no templates.
+    /// Its kernel; and why, if not because it was asked to.
     Boot(Option<String>),
 }
 
@@ -36,7 +36,7 @@ pub enum Begin {
 type Opened = (Template, Option<images::Check>);
 
 /// A template; or none, for this reason.
-type Found = Result<Opened, Option<&'static str>>;
+type Found = Result<Opened, &'static str>;
 
 /// The images of a run, and what decides which template is theirs.
 pub(super) struct Images<'a> {
@@ -69,14 +69,15 @@ impl<'a> Images<'a> {
         boot: bool,
         signals: Option<&Signals>,
     ) -> Result<(Start, ImagesCheck, Begin, Option<String>), Error> {
-        let found = if boot { Ok(Err(None)) } else { self.template(signals) };
+        let found = if boot { None } else { Some(self.template(signals)) };
         let (why, notice) = match found {
-            Ok(Ok((template, check))) => {
+            None => (None, None),
+            Some(Ok(Ok((template, check)))) => {
                 return Ok((Start::Clone(template), ImagesCheck::begin([check, None])?, Begin::Clone, None));
             }
-            Ok(Err(why)) => (why.map(str::to_owned), None),
-            Err(Error::Cancelled(signal)) => return Err(Error::Cancelled(signal)),
-            Err(error) => {
+            Some(Ok(Err(why))) => (Some(why.to_owned()), None),
+            Some(Err(Error::Cancelled(signal))) => return Err(Error::Cancelled(signal)),
+            Some(Err(error)) => {
                 let why = crate::explain(&error);
                 let notice = format!("the machine boots, which takes longer than a copy: {why}");
                 (Some(why), Some(notice))
@@ -94,21 +95,19 @@ impl<'a> Images<'a> {
 
     /// The template, made if need be.
     fn template(&self, signals: Option<&Signals>) -> Result<Found, Error> {
-        let Some(machine) = self.engine.boots_with(self.model, images::COMMAND_LINE)? else {
-            return Ok(Err(None));
-        };
         if !self.kernel.is_edited() {
-            return Ok(Err(Some("a kernel without our edits cannot be frozen")));
+            return Ok(Err("a kernel without our edits cannot be frozen"));
         }
         if self.model.memory > LARGEST {
-            return Ok(Err(Some("its template would be too large")));
+            return Ok(Err("its template would be too large"));
         }
+        let machine = self.engine.boots_with(self.model, images::COMMAND_LINE)?;
         let key = TemplateKey::of(&self.kernel, &self.initramfs, &format!("{machine} {}", host()?));
         if let Some(opened) = self.open(&key) {
             return Ok(Ok(opened));
         }
         let lock = match self.store.try_lock(Kind::Template) {
-            Err(StoreError::Busy) => return Ok(Err(Some("another run is making a template"))),
+            Err(StoreError::Busy) => return Ok(Err("another run is making a template")),
             lock => lock.map_err(Error::Template)?,
         };
         // Whoever had the lock may just have made it.
@@ -122,7 +121,7 @@ impl<'a> Images<'a> {
             None => error.into(),
         })?;
         self.store.keep_template(&lock, &key, frozen.size(), || frozen.contents()).map_err(Error::Template)?;
-        Ok(self.open(&key).ok_or(Some("its template was gone at once")))
+        Ok(self.open(&key).ok_or("its template was gone at once"))
     }
 
     /// A template of the store. One that cannot be one is as good as none.

@@ -55,8 +55,8 @@ pub(super) struct Image<'a> {
     pub(super) kernel: &'a mut File,
     pub(super) initramfs: &'a mut File,
     pub(super) command_line: &'a str,
-    /// Interrupts of devices that the kernel must know.
-    pub(super) irqs: &'a [u32],
+    /// Devices whose interrupts the kernel must know.
+    pub(super) devices: usize,
     pub(super) cpus: u32,
 }
 
@@ -83,7 +83,8 @@ pub(super) fn load(memory: &GuestMemoryMmap, ranges: &[Range<u64>], image: Image
     put("the page tables", layout::PDPT, &bytes(&[second]))?;
     put("the page tables", layout::PD, &bytes(&third))?;
     put("the MP table", layout::MP_POINTER, &mp_table::pointer())?;
-    put("the MP table", layout::MP_TABLE, &mp_table::table(image.cpus, image.irqs))?;
+    let irqs: Vec<u32> = [layout::SERIAL_IRQ].into_iter().chain((0..image.devices).map(layout::irq)).collect();
+    put("the MP table", layout::MP_TABLE, &mp_table::table(image.cpus, &irqs))?;
     Ok(kernel.kernel_load.0)
 }
 

@@ -2,7 +2,8 @@
 //! What the monitor and its parent say to each other: the plan at the beginning, a last word at the end.
 //!
 //! Both are the same executable, so the format (postcard) needs no version. The descriptors that come with a plan, in
-//! this order: KVM, kernel, initramfs, console, the file server's connection, and a stream for each port.
+//! this order: KVM, the console, guest memory; kernel and initramfs, or a template; and if there are devices, the file
+//! server's connection and a stream for each port.
 
 use postcard::Error;
 use serde::{Deserialize, Serialize};
@@ -20,10 +21,19 @@ pub(crate) struct Plan {
     pub(crate) cpus: u32,
     /// Whether the CPUs can virtualize in turn.
     pub(crate) nested: bool,
-    /// The part of the kernel command line that is not the monitor's.
-    pub(crate) command_line: String,
-    /// Host ports, in the order of their streams.
-    pub(crate) ports: Vec<u32>,
+    /// What it begins with.
+    pub(crate) begin: Begin,
+    /// Host ports, in the order of their streams. A machine that is to be frozen has none, nor any device.
+    pub(crate) ports: Option<Vec<u32>>,
+}
+
+/// What a machine begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Begin {
+    /// A kernel, with this part of its command line that is not the monitor's.
+    Boot(String),
+    /// A template.
+    Clone,
 }
 
 /// How the machine ended.
@@ -103,8 +113,8 @@ mod tests {
             memory: 1 << 30,
             cpus: 2,
             nested: false,
-            command_line: "quiet".to_owned(),
-            ports: vec![1, 2],
+            begin: Begin::Boot("quiet".to_owned()),
+            ports: Some(vec![1, 2]),
         };
         assert_eq!(Plan::decode(&plan.encode().unwrap()).unwrap(), plan);
         let word = Word::Guest("triple fault".to_owned());

@@ -9,6 +9,8 @@ pub(super) mod cpuid;
 
 use kvm_bindings::{kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
 
+use guest_init::frozen::THAW;
+
 use super::layout;
 
 /// CR0: protection and paging.
@@ -40,6 +42,26 @@ const MISC_ENABLE: u32 = 0x1a0;
 const FAST_STRINGS: u64 = 1;
 /// No branch trace store, no PEBS: there is no performance monitoring.
 const NO_TRACES: u64 = 1 << 11 | 1 << 12;
+
+/// All of these at the kernel's entry point.
+pub(super) fn at_entry(entry: u64) -> (kvm_sregs, kvm_regs) {
+    (system_registers(), registers(entry))
+}
+
+/// All of these where a clone comes back from, in flat 32-bit mode without paging ([`guest_init::frozen`]).
+pub(super) fn at_thaw() -> (kvm_sregs, kvm_regs) {
+    let system = system_registers();
+    let flat = kvm_sregs {
+        cs: segment(CODE, CODE_TYPE),
+        gdt: kvm_dtable::default(),
+        cr0: PE,
+        cr3: 0,
+        cr4: 0,
+        efer: 0,
+        ..system
+    };
+    (flat, kvm_regs { rip: THAW, rflags: RFLAGS, ..Default::default() })
+}
 
 /// General registers at the kernel's entry point: it looks for its parameters where RSI points.
 pub(super) fn registers(entry: u64) -> kvm_regs {
@@ -96,6 +118,14 @@ mod tests {
         let general = registers(0x100_0000);
         assert_eq!((general.rip, general.rsi), (0x100_0000, layout::ZERO_PAGE));
         assert_eq!(general.rflags & (1 << 9), 0, "interrupts are off");
+    }
+
+    #[test]
+    fn a_clone_begins_without_paging() {
+        let (system, general) = at_thaw();
+        assert_eq!((system.cr0, system.cr3, system.cr4, system.efer), (PE, 0, 0, 0));
+        assert_eq!((system.cs.l, system.cs.db, system.cs.base, system.cs.limit), (0, 1, 0, u32::MAX));
+        assert_eq!((general.rip, general.rflags & (1 << 9)), (THAW, 0));
     }
 
     #[test]

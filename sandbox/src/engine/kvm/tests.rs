@@ -18,7 +18,7 @@ use kvm_bindings::{KVM_MP_STATE_RUNNABLE, kvm_mp_state, kvm_segment, kvm_sregs};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 
 use super::vcpu::Team;
-use super::vm::{Parts, Vm};
+use super::vm::{Boot, Parts, Start, Vm};
 use super::{Ending, Registers, layout, state};
 use crate::memory::{self, Memory};
 use crate::sys::eventfd;
@@ -56,12 +56,11 @@ fn guest(cpus: u32, code: &[u8]) -> Option<Guest> {
     let vm = Vm::new(Parts {
         kvm: kvm.into(),
         memory: memory.clone(),
-        kernel,
-        initramfs: tempfile::tempfile().unwrap(),
-        command_line: String::new(),
+        start: Start::Boot(Boot { kernel, initramfs: tempfile::tempfile().unwrap(), command_line: String::new() }),
         console: ours,
         cpus,
         devices: vec![Backing::Local(Box::new(Rng::new()), || Ok(()))],
+        announced: 1,
         nested: false,
     });
     Some(Guest { vm: vm.unwrap(), memory, console })

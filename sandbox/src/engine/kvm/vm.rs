@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use kvm_bindings::kvm_cpuid_entry2;
+use kvm_bindings::{kvm_cpuid_entry2, kvm_regs, kvm_sregs};
 use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 use vmm_sys_util::errno::Error as Errno;
 use vmm_sys_util::eventfd::EventFd;
@@ -33,20 +33,38 @@ pub(crate) struct Parts {
     pub(crate) kvm: OwnedFd,
     /// Guest memory, in the parts that [`layout::memory`] gives.
     pub(crate) memory: Memory,
-    /// Guest kernel, an ELF file.
-    pub(crate) kernel: File,
-    /// Guest init's archive.
-    pub(crate) initramfs: File,
-    /// Kernel command line without the words for devices.
-    pub(crate) command_line: String,
+    /// What it begins with.
+    pub(crate) start: Start,
     /// Takes what the guest's kernel prints.
     pub(crate) console: UnixStream,
     /// Virtual CPUs.
     pub(crate) cpus: u32,
     /// Devices in the order of their addresses.
     pub(crate) devices: Vec<Backing>,
+    /// How many of them a kernel is told of that boots; they may come only when it is a copy.
+    pub(crate) announced: usize,
     /// Whether the guest may be a host of machines itself.
     pub(crate) nested: bool,
+}
+
+/// What a machine begins with.
+#[derive(Debug)]
+pub(crate) enum Start {
+    /// A kernel.
+    Boot(Boot),
+    /// Where another had come to: its memory is in its place ([`guest_init::frozen`]).
+    Clone,
+}
+
+/// What a machine boots.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    /// Guest kernel, an ELF file.
+    pub(crate) kernel: File,
+    /// Guest init's archive.
+    pub(crate) initramfs: File,
+    /// Kernel command line without the words for devices.
+    pub(crate) command_line: String,
 }
 
 /// Why there is no machine.
@@ -108,7 +126,7 @@ impl Vm {
     /// What was refused, and by whom.
     pub(crate) fn new(mut parts: Parts) -> Result<Self, Error> {
         check("virtual CPUs", parts.cpus as usize, layout::CPUS as usize)?;
-        check("devices", parts.devices.len(), layout::DEVICES)?;
+        check("devices", parts.devices.len().max(parts.announced), layout::DEVICES)?;
         let platform = Platform::new(parts.console)?;
         let mut windows = Vec::new();
         for (number, backing) in parts.devices.into_iter().enumerate() {
@@ -117,16 +135,21 @@ impl Vm {
         }
         let wires = Wires::of(&platform, &windows)?;
         let memory = parts.memory.memory().into_inner();
-        let image = boot::Image {
-            kernel: &mut parts.kernel,
-            initramfs: &mut parts.initramfs,
-            command_line: &(parts.command_line + &layout::device_words(windows.len())),
-            irqs: &wires.irqs(),
-            cpus: parts.cpus,
+        let (system, general) = match &mut parts.start {
+            Start::Boot(boot) => {
+                let image = boot::Image {
+                    command_line: &format!("{}{}", boot.command_line, layout::device_words(parts.announced)),
+                    kernel: &mut boot.kernel,
+                    initramfs: &mut boot.initramfs,
+                    devices: parts.announced,
+                    cpus: parts.cpus,
+                };
+                state::at_entry(boot::load(&memory, &ranges(&memory), image)?)
+            }
+            Start::Clone => state::at_thaw(),
         };
-        let entry = boot::load(&memory, &ranges(&memory), image)?;
         let host = calls::Device::new(parts.kvm);
-        let plan = Plan { entry, cpus: parts.cpus, nested: parts.nested, wires };
+        let plan = Plan { system, general, cpus: parts.cpus, nested: parts.nested, wires };
         let cpus = plan.carry_out(&host, memory)?;
         Ok(Self { cpus, machine: Machine { platform, windows: Windows::new(windows) } })
     }
@@ -172,16 +195,14 @@ impl Wires {
         }
         Ok(wires)
     }
-
-    fn irqs(&self) -> Vec<u32> {
-        self.interrupts.iter().map(|(_, irq)| *irq).collect()
-    }
 }
 
 /// What KVM is asked for.
 #[derive(Debug)]
 struct Plan {
-    entry: u64,
+    /// Of the first processor.
+    system: kvm_sregs,
+    general: kvm_regs,
     cpus: u32,
     nested: bool,
     wires: Wires,
@@ -218,8 +239,8 @@ impl Plan {
         }
         // The others wait in KVM until the first one starts them.
         if let Some(first) = cpus.first() {
-            machine.set_system_registers(first, &state::system_registers()).map_err(call("KVM_SET_SREGS"))?;
-            machine.set_registers(first, &state::registers(self.entry)).map_err(call("KVM_SET_REGS"))?;
+            machine.set_system_registers(first, &self.system).map_err(call("KVM_SET_SREGS"))?;
+            machine.set_registers(first, &self.general).map_err(call("KVM_SET_REGS"))?;
         }
 
         for (kick, address, ring) in &self.wires.kicks {

@@ -47,7 +47,7 @@ fn what_is_no_kernel_and_what_is_too_long_is_refused() {
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
     let attempt = |command_line: &str| {
         let (mut kernel, mut initramfs) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-        let image = Image { kernel: &mut kernel, initramfs: &mut initramfs, command_line, irqs: &[], cpus: 1 };
+        let image = Image { kernel: &mut kernel, initramfs: &mut initramfs, command_line, devices: 0, cpus: 1 };
         load(&memory, &ranges, image)
     };
     assert!(matches!(attempt("quiet"), Err(Error::Kernel(_))));

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use kvm_bindings::{kvm_msr_entry, kvm_regs, kvm_sregs};
+use kvm_bindings::kvm_msr_entry;
 use vm_memory::GuestAddress;
 use vmm_sys_util::errno::Result;
 
@@ -98,7 +98,8 @@ fn calls(vendor: &'static [u8; 4], cpus: u32, devices: usize) -> Vec<(&'static s
     let platform = Platform::new(UnixStream::pair().unwrap().0).unwrap();
     let wires = Wires::of(&platform, &windows).unwrap();
     let recorder = Recorder { vendor, log: Log::default() };
-    let plan = Plan { entry: layout::HIGH, cpus, nested: false, wires };
+    let (system, general) = state::at_entry(layout::HIGH);
+    let plan = Plan { system, general, cpus, nested: false, wires };
     plan.carry_out(&recorder, Arc::new(memory)).unwrap();
     recorder.log.take()
 }
