@@ -9,6 +9,7 @@
 //! Everything lies in that host's memory ([`pack`]), since reading a disk would move its clock. Its init is the program
 //! that asks for it: it calls [`inside`] when it is process 1, and prints a [`Record`] a line.
 
+mod endings;
 mod inside;
 mod live;
 mod pack;

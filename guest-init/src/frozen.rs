@@ -11,6 +11,7 @@
 //! in [`READY`], and has the processor begin at [`THAW`] in flat 32-bit mode without paging (SDM vol. 3 §10.9). Encodings
 //! after Intel SDM vol. 2.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 /// Where the page lies: in the first megabyte, which Linux gives to nobody. Behind it comes another page, for a copy of
@@ -33,8 +34,14 @@ pub const FILLED: u32 = 0x6c6c_7566;
 /// What a frozen guest says on its serial console, in a line of its own.
 pub const ANNOUNCEMENT: &str = "guest-init: frozen";
 
+/// Where the page lists memory that the kernel keeps: first address and end of each range, in 64-bit words.
+const KEPT: usize = 0x200;
+
+/// Most ranges of it. A kernel has its own image, in three parts, and one of page structures.
+pub const MOST_KEPT: usize = 16;
+
 /// Bytes that are loaded; the rest of both pages is zero.
-const LOADED: usize = 0x200;
+const LOADED: usize = KEPT + 16 * MOST_KEPT;
 
 /// Entered from the kernel, with a stack and page tables that map memory to itself; the return address leads back.
 const FREEZE: [u8; 0x45] = [
@@ -96,8 +103,11 @@ const THAWING: [u8; 0x46] = [
 ];
 
 /// The page as it is loaded.
+///
+/// `kept` are ranges of memory that the kernel has given to nobody when it booted and never will ("reserved"): its own code
+/// and data, its page structures. No device has ever been told of an address in them. At most [`MOST_KEPT`] are listed.
 #[must_use]
-pub fn page() -> [u8; LOADED] {
+pub fn page(kept: &[Range<u64>]) -> [u8; LOADED] {
     let mut page = [0; LOADED];
     let mut put = |at: usize, bytes: &[u8]| page[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &FREEZE);
@@ -110,15 +120,22 @@ pub fn page() -> [u8; LOADED] {
     put(GDTR, &(size_of_val(&SEGMENTS) as u16 - 1).to_le_bytes());
     put(GDTR + 2, &(PAGE as u32 + GDT as u32).to_le_bytes());
     put((THAW - PAGE) as usize, &THAWING);
+    for (number, range) in kept.iter().take(MOST_KEPT).enumerate() {
+        put(KEPT + 16 * number, &range.start.to_le_bytes());
+        put(KEPT + 16 * number + 8, &range.end.to_le_bytes());
+    }
     page
 }
 
-/// Whether this is the page, as a frozen processor leaves it.
+/// What a frozen processor has left in the page's place: the ranges that are listed there; none if it is not this page.
 #[must_use]
-pub fn is_page(bytes: &[u8; LOADED]) -> bool {
+pub fn kept(bytes: &[u8; LOADED]) -> Option<Vec<Range<u64>>> {
+    let words = bytes[KEPT..].as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+    let words: Vec<u64> = words.take_while(|word| *word != 0).collect();
+    let kept: Vec<_> = words.as_chunks().0.iter().map(|[start, end]| *start..*end).collect();
     let mut bytes = *bytes;
     bytes[LEFT].fill(0);
-    bytes == page()
+    (bytes == page(&kept)).then_some(kept)
 }
 
 #[cfg(test)]
@@ -132,28 +149,32 @@ mod tests {
 
     #[test]
     fn the_parts_of_the_page_do_not_overlap() {
-        let page = page();
+        let page = page(&[]);
         assert_eq!(end(&page, 0, WORDS), FREEZE.len());
         assert_eq!(&page[WORDS..WORDS + ANNOUNCEMENT.len()], ANNOUNCEMENT.as_bytes());
         assert_eq!(page[WORDS + ANNOUNCEMENT.len()..0x80][..2], *b"\n\0");
         assert!(page[LEFT].iter().all(|byte| *byte == 0) && LEFT.end == GDT);
         assert!(end(&page, GDT, GDTR) <= GDT + size_of_val(&SEGMENTS));
         assert!(end(&page, GDTR, 0x100) <= GDTR + 6);
+        assert!(LOADED as u64 <= SIZE / 2);
     }
 
     #[test]
-    fn the_page_is_known_again() {
-        let mut bytes = page();
+    fn the_page_is_known_again_with_what_it_lists() {
+        let list = [0x100_0000..0x180_0000, 0x3f00_0000..0x4000_0000];
+        let mut bytes = page(&list);
         bytes[LEFT].fill(7);
-        assert!(is_page(&bytes));
+        assert_eq!(kept(&bytes).as_deref(), Some(&list[..]));
+        assert_eq!(kept(&page(&[])), Some(Vec::new()));
         bytes[LEFT.end] ^= 1;
-        assert!(!is_page(&bytes));
+        assert_eq!(kept(&bytes), None);
+        assert_eq!(kept(&page(&vec![1..2; MOST_KEPT + 1])).map(|kept| kept.len()), Some(MOST_KEPT));
     }
 
     #[test]
     fn a_template_is_not_ready_by_itself() {
         let at = (READY - PAGE) as usize;
-        assert_eq!(page()[at..at + 4], [0; 4]);
-        assert!((THAW - PAGE) as usize + THAWING.len() <= at);
+        assert_eq!(page(&[])[at..at + 4], [0; 4]);
+        assert!((THAW - PAGE) as usize + THAWING.len() <= at && at + 4 <= KEPT);
     }
 }

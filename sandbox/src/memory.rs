@@ -8,9 +8,9 @@ use crate::sys::pages;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::slice;
+use std::{io, iter};
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{
     FileOffset, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryMmap,
@@ -74,24 +74,61 @@ pub fn create(bytes: u64) -> Result<(File, Memory), Error> {
 /// # Errors
 /// If the kernel refuses the mapping, or the file is too short for it.
 pub fn map(file: &File, parts: &[Range<u64>]) -> Result<Memory, Error> {
+    map_without(file, parts, &[])
+}
+
+/// The same without these parts of the file, which are in order: for who must not be told of them.
+///
+/// # Errors
+/// Those of [`map`].
+pub fn map_without(file: &File, parts: &[Range<u64>], hidden: &[Range<u64>]) -> Result<Memory, Error> {
     let size = file.metadata().map_err(|source| Error::File { bytes: 0, step: "measure", source })?.len();
     let (mut regions, mut offset) = (Vec::new(), 0);
     for part in parts {
-        let bytes = part.end - part.start;
-        let shared = file.try_clone().map_err(|source| Error::File { bytes, step: "duplicate", source })?;
-        let Ok(length) = usize::try_from(bytes) else {
-            return Err(Error::Size(bytes));
-        };
-        let region = aligned(&FileOffset::new(shared, offset), length).map_err(Error::Map)?;
-        let region = GuestRegionMmap::new(region, GuestAddress(part.start));
-        regions.push(region.ok_or_else(|| Error::Place(part.clone()))?);
-        offset += bytes;
+        let end = offset + (part.end - part.start);
+        let mut at = offset;
+        for hole in hidden.iter().cloned().chain(iter::once(end..end)) {
+            let (start, next) = (hole.start.clamp(at, end), hole.end.clamp(at, end));
+            if at < start {
+                regions.push(region(file, at..start, part.start + (at - offset))?);
+            }
+            at = next;
+        }
+        offset = end;
     }
     // An access beyond the file's end would be a fault of ours.
     if offset > size {
         return Err(Error::Short { size, needed: offset });
     }
     Ok(Memory::new(GuestMemoryMmap::from_regions(regions).map_err(Error::Parts)?))
+}
+
+/// Maps a piece of the file as the memory from this address on.
+fn region(file: &File, piece: Range<u64>, address: u64) -> Result<GuestRegionMmap, Error> {
+    let bytes = piece.end - piece.start;
+    let shared = file.try_clone().map_err(|source| Error::File { bytes, step: "duplicate", source })?;
+    let Ok(length) = usize::try_from(bytes) else {
+        return Err(Error::Size(bytes));
+    };
+    let region = aligned(&FileOffset::new(shared, piece.start), length).map_err(Error::Map)?;
+    GuestRegionMmap::new(region, GuestAddress(address))
+        .ok_or_else(|| Error::Place(address..address.saturating_add(bytes)))
+}
+
+/// Puts a copy of a file's bytes in the place of a part of memory, which the mapping's file has at `place`.
+///
+/// # Errors
+/// If no mapping has all of that part, or the kernel refuses.
+pub fn cover(memory: &Memory, place: &Range<u64>, file: &File, offset: u64) -> io::Result<()> {
+    for region in memory.memory().iter() {
+        let begin = region.file_offset().map_or(0, FileOffset::start);
+        if begin <= place.start && place.end <= begin + region.len() {
+            // Both are offsets in a mapping.
+            let within = (place.start - begin) as usize..(place.end - begin) as usize;
+            return pages::cover(region, within, file, offset);
+        }
+    }
+    Err(io::Error::other(format!("{place:#x?} is in no part of guest memory")))
 }
 
 /// Maps a part of the file at a multiple of a huge page, so that its huge pages can be mapped as such, here and in the
@@ -196,6 +233,37 @@ mod tests {
         file.read_exact_at(&mut seen, 0x2000).expect("read");
         assert_eq!(&seen, b"above");
         assert!(map(&file, &[0..0x1000, 0x2000..0x5000]).is_err(), "more than there is");
+    }
+
+    #[test]
+    fn what_is_hidden_is_in_no_mapping() {
+        let (file, _) = create(0x8000).expect("memory");
+        let parts = [0..0x4000, 0x10_0000..0x10_4000];
+        let memory = map_without(&file, &parts, &[0..0x1000, 0x2000..0x3000, 0x7000..0x8000]).expect("mapping");
+        let seen: Vec<_> = memory
+            .memory()
+            .iter()
+            .map(|region| (region.start_addr().0, region.len(), region.file_offset().map(FileOffset::start)))
+            .collect();
+        let expected = [(0x1000, 0x1000, 0x1000), (0x3000, 0x1000, 0x3000), (0x10_0000, 0x3000, 0x4000)];
+        assert_eq!(seen, expected.map(|(address, length, offset)| (address, length, Some(offset))));
+    }
+
+    #[test]
+    fn a_cover_is_seen_by_its_own_mapping_alone() {
+        use std::io::Write;
+        let (file, memory) = create(0x4000).expect("memory");
+        let mut copied = tempfile::tempfile().expect("file");
+        copied.write_all(&[7; 0x2000]).expect("write");
+        cover(&memory, &(0x1000..0x3000), &copied, 0).expect("cover");
+        let other = map(&file, slice::from_ref(&(0..0x4000))).expect("mapping");
+        memory.memory().write_slice(&[8], GuestAddress(0x1001)).expect("write");
+        let read = |memory: &Memory, at| memory.memory().read_obj::<u16>(GuestAddress(at)).expect("read");
+        assert_eq!([read(&memory, 0x1000), read(&memory, 0x2fff), read(&other, 0x1000)], [0x0807, 0x0007, 0]);
+        assert!(cover(&memory, &(0x3000..0x5000), &copied, 0).is_err(), "beyond memory");
+        let mut first = [0; 2];
+        std::os::unix::fs::FileExt::read_exact_at(&copied, &mut first, 0).expect("read");
+        assert_eq!(first, [7, 7], "the file stays as it was");
     }
 
     #[test]

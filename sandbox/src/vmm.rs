@@ -84,23 +84,25 @@ fn run(link: &Packets) -> Result<Word, Error> {
     confine::die_with(plan.parent)?;
 
     let memory = memory::map(&given.memory, &layout::memory(plan.memory))?;
-    let start = match given.source {
+    let (start, kept) = match given.source {
         Source::Boot(boot) => {
             // Before anything is written, so that nothing has to be moved.
             memory::warm(&memory, &layout::busy(plan.memory));
-            vm::Start::Boot(boot)
+            (vm::Start::Boot(boot), Vec::new())
         }
         Source::Template(file) => {
             let template = Template::open(file, plan.memory).map_err(Error::Template)?;
-            template.ok_or(Error::Damaged)?.fill(&given.memory).map_err(Error::Template)?;
-            vm::Start::Clone
+            let kept = template.ok_or(Error::Damaged)?.lay(&given.memory, &memory).map_err(Error::Template)?;
+            (vm::Start::Clone, kept)
         }
     };
+    let shared = memory::map_without(&given.memory, &layout::memory(plan.memory), &kept)?;
     let parts = vm::Parts {
         kvm: given.kvm,
         devices: given.sockets.map_or(Ok(Vec::new()), |sockets| backings(devices::list(sockets)))?,
         announced: devices::COUNT,
         memory,
+        shared,
         start,
         console: given.console,
         cpus: plan.cpus,

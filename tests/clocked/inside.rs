@@ -17,7 +17,7 @@ use rustix::system::{RebootCommand, reboot};
 use serde_json::json;
 
 use super::pack::TELLING_CACHE;
-use super::{MARK, live, processors, trace};
+use super::{MARK, endings, live, processors, trace};
 
 /// Instructions, when a nanosecond is one.
 pub(super) fn millions(time: Duration) -> f64 {
@@ -59,9 +59,12 @@ fn measure() -> Result<()> {
     }
     // Which thread is first still differs a little from run to run.
     for _ in 0..3 {
-        trace::counts().context("cannot count system calls")?;
-        live::counts().context("cannot look at a run")?;
+        for begin in [Begin::Boot, Begin::Clone] {
+            trace::counts(begin).context("cannot count system calls")?;
+            live::counts(begin).context("cannot look at a run")?;
+        }
     }
+    endings::measure().context("cannot measure endings")?;
     processors::counts().context("cannot compare one virtual CPU with two")?;
     Ok(())
 }
@@ -125,15 +128,43 @@ pub(super) fn command(words: &[&str]) -> Command {
     command
 }
 
-/// `sandbox` with these arguments after `run`.
-pub(super) fn sandbox(words: &[&str]) -> Command {
-    command(&[&["sandbox", "run", "--engine", "kvm", "--"], words].concat())
+/// What a run's machine begins with.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Begin {
+    /// Its kernel: a cold run.
+    Boot,
+    /// A template, which the first such run has made.
+    Clone,
+}
+
+impl Begin {
+    /// What stands before the names of what is counted of such a run.
+    pub(super) fn prefix(self) -> &'static str {
+        match self {
+            Self::Boot => "",
+            Self::Clone => "clone: ",
+        }
+    }
+}
+
+/// `sandbox` with this command after `run`.
+pub(super) fn sandbox(begin: Begin, words: &[&str]) -> Command {
+    let boot: &[&str] = match begin {
+        Begin::Boot => &["--boot"],
+        Begin::Clone => &[],
+    };
+    command(&[&["sandbox", "run", "--engine", "kvm"], boot, &["--"], words].concat())
 }
 
 /// What takes turns: those that are installed.
 fn contenders(round: u32) -> Result<Vec<(&'static str, Command)>> {
-    let mut list = vec![("fork+exec", command(&["echo", "x"])), ("sandbox", sandbox(&["echo", "x"]))];
-    let mut telling = sandbox(&["echo", "x"]);
+    let word = ["echo", "x"];
+    let mut list = vec![
+        ("fork+exec", command(&word)),
+        ("sandbox", sandbox(Begin::Boot, &word)),
+        ("clone: sandbox", sandbox(Begin::Clone, &word)),
+    ];
+    let mut telling = sandbox(Begin::Boot, &word);
     telling.env("XDG_CACHE_HOME", format!("/{TELLING_CACHE}"));
     list.push(("sandbox, telling init", telling));
     let installed = |name: &str| Path::new("/usr/bin").join(name).exists();

@@ -11,17 +11,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::inside::{sandbox, say};
+use super::inside::{Begin, sandbox, say};
 
 /// KVM's counts, a directory for each machine.
 const KVM: &str = "/sys/kernel/debug/kvm";
 
 /// Looks at a run whose command has said a word and waits: `true`, but for its end.
-pub(super) fn counts() -> Result<()> {
+pub(super) fn counts(begin: Begin) -> Result<()> {
+    let say = |name: &str, value: f64| say(&format!("{}{name}", begin.prefix()), value);
     let shift = shift()?;
-    let begun = clock_gettime(ClockId::Monotonic);
-    let begun = begun.tv_sec * 1_000_000_000 + begun.tv_nsec;
-    let mut child = sandbox(&["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let started = clock_gettime(ClockId::Monotonic);
+    let started = started.tv_sec * 1_000_000_000 + started.tv_nsec;
+    let mut child =
+        sandbox(begin, &["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let (mut input, mut output) = (child.stdin.take().context("piped")?, child.stdout.take().context("piped")?);
     std::io::Write::write_all(&mut input, b"x")?;
     output.read_exact(&mut [0])?;
@@ -36,7 +38,7 @@ pub(super) fn counts() -> Result<()> {
     }
     // The guest's counter began with its CPU, so the difference is when that was.
     let made = -number(&machine.join("vcpu0/tsc-offset"))? - shift;
-    say("command line/start to vCPU", (made - begun) as f64 / 1e6);
+    say("command line/start to vCPU", (made - started) as f64 / 1e6);
     for (role, process) in processes(child.id())? {
         say(&format!("{role}/private KiB"), private(process)? as f64);
     }
@@ -85,14 +87,14 @@ pub(super) fn processes(command_line: u32) -> Result<Vec<(&'static str, u32)>> {
     Ok(list)
 }
 
-/// KiB that no other process has, but for the guest's memory.
+/// KiB that no other process has, but for the guest's memory, which may be a template's in part.
 fn private(process: u32) -> Result<u64> {
     let (mut sum, mut counts) = (0, true);
     for line in fs::read_to_string(format!("/proc/{process}/smaps"))?.lines() {
         let mut words = line.split_whitespace();
         let first = words.next().unwrap_or_default();
         if !first.ends_with(':') {
-            counts = !line.contains("guest-memory");
+            counts = !line.contains("guest-memory") && !line.contains("/template-");
         } else if counts && first.starts_with("Private_") {
             sum += words.next().unwrap_or_default().parse::<u64>()?;
         }

@@ -23,7 +23,8 @@ const TICKS: f64 = 100.0;
 /// Runs the job on one virtual CPU and on two.
 pub(super) fn counts() -> Result<()> {
     for cpus in ["1", "2"] {
-        let mut run = command(&["sandbox", "run", "--engine", "kvm", "--cpus", cpus, "--", "dash", "-c", JOB]);
+        let mut run =
+            command(&["sandbox", "run", "--engine", "kvm", "--boot", "--cpus", cpus, "--", "dash", "-c", JOB]);
         let mut child = run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut output = child.stdout.take().context("piped")?;
         output.read_exact(&mut [0]).context("the job was not done")?;

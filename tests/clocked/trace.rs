@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::inside::{sandbox, say};
+use super::inside::{Begin, sandbox, say};
 
 /// What strace's files begin with; the thread's number follows.
 const FILES: &str = "/tmp/trace/of";
@@ -26,9 +26,9 @@ struct Thread {
 }
 
 /// Counts a run of `true`.
-pub(super) fn counts() -> Result<()> {
+pub(super) fn counts(begin: Begin) -> Result<()> {
     fs::create_dir("/tmp/trace")?;
-    let run = sandbox(&["true"]);
+    let run = sandbox(begin, &["true"]);
     let mut strace = Command::new("strace");
     strace.args(["-ff", "-qq", "-s", "64", "-o", FILES]).arg(run.get_program()).args(run.get_args());
     // A terminal there, and the command line looks twice at what runs the machine.
@@ -49,6 +49,7 @@ pub(super) fn counts() -> Result<()> {
         let others = members.iter().filter(|id| **id != process).flat_map(|id| &threads[id].lines);
         let calls: Vec<&String> = first[executed..].iter().chain(others).collect();
         let count = |what: &dyn Fn(&str) -> bool| calls.iter().filter(|line| what(line)).count() as f64;
+        let role = format!("{}{role}", begin.prefix());
         let runs = count(&|line| line.contains(", KVM_RUN"));
         say(&format!("{role}/system calls without KVM_RUN"), count(&|_| true) - runs);
         say(&format!("{role}/threads"), members.len() as f64);

@@ -62,15 +62,20 @@ def symlink():
 def append():
     a = os.open('a', os.O_WRONLY | os.O_CREAT | os.O_APPEND); b = os.open('a', os.O_WRONLY | os.O_APPEND)
     os.write(a, b'1'); os.write(b, b'2'); os.write(a, b'3'); return open('a').read() == '123'
+def direct():
+    # nobody has written to it, so it is the page of zeros, many times
+    m = mmap.mmap(-1, 1 << 16, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    fd = os.open('z', os.O_RDWR | os.O_CREAT | os.O_DIRECT); written = os.write(fd, m)
+    return written == 1 << 16 and os.preadv(fd, [m], 0) == 1 << 16 and bytes(m) == bytes(1 << 16)
 
-for check in (unlinked, rename, mmap_shared, mmap_private, flock, tmpfile, sparse, hardlink, symlink, append):
+for check in (unlinked, rename, mmap_shared, mmap_private, flock, tmpfile, sparse, hardlink, symlink, append, direct):
     try: held = check()
     except OSError as error: held = error
     print(check.__name__, 'ok' if held is True else held)
 "#;
 
 const HELD: &str = "unlinked ok\nrename ok\nmmap_shared ok\nmmap_private ok\nflock ok\ntmpfile ok\nsparse ok\n\
-                    hardlink ok\nsymlink ok\nappend ok";
+                    hardlink ok\nsymlink ok\nappend ok\ndirect ok";
 
 fn private_layer_behaves() -> Result {
     let bench = Bench::new();

@@ -51,7 +51,7 @@ impl Cache {
     }
 
     fn call(&self, command: [&str; 2]) -> Call {
-        let words = [&["--engine", "qemu", "--"], &command[..]].concat();
+        let words = [&["--"], &command[..]].concat();
         self.0.run(words).env("XDG_CACHE_HOME", self.0.path())
     }
 
@@ -76,7 +76,7 @@ fn a_run_is_a_clone_and_a_boot_gives_the_same() -> Result {
                   grep MemTotal /proc/meminfo; ulimit -a; cat /proc/sys/kernel/hostname /sys/kernel/kexec_loaded";
     let bench = Bench::new();
     let run = |option: &[&str]| {
-        let words = [&["--engine", "qemu"], option, &["--", "sh", "-c", script]].concat();
+        let words = [option, &["--", "sh", "-c", script]].concat();
         bench.run(words).wait()
     };
     let (clone, boot) = (run(&[]), run(&["--boot"]));

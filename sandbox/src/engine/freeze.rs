@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
@@ -15,8 +16,8 @@ use guest_init::frozen;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::Ending;
 use super::process::Process;
-use super::{Ending, Frozen};
 use crate::sys::signals::{ENDING, Signals};
 
 /// As long as a run waits for a boot.
@@ -39,8 +40,13 @@ pub enum Error {
     Watch(#[from] io::Error),
 }
 
-/// The machine, when it has frozen itself; its process is gone then. Of `signals` those that end a run end this, too.
-pub(super) fn complete(mut process: Process, memory: File, signals: Option<&Signals>) -> Result<Frozen, Error> {
+/// Waits until the machine has frozen itself, and ends its process: which ranges of its memory its kernel keeps. Of `signals` those
+/// that end a run end this, too.
+pub(super) fn complete(
+    mut process: Process,
+    memory: &File,
+    signals: Option<&Signals>,
+) -> Result<Vec<Range<u64>>, Error> {
     let waited = wait(&mut process, signals, Instant::now() + LIMIT)?;
     // Its processor is halted for good, and now it is gone: nobody writes to this memory any more.
     match (waited, process.end()?) {
@@ -52,12 +58,9 @@ pub(super) fn complete(mut process: Process, memory: File, signals: Option<&Sign
         }
         (_, Ending::Ours) => return Err(Error::NotFrozen(format!("nothing happened for {} s", LIMIT.as_secs()))),
     }
-    let mut page = frozen::page();
+    let mut page = frozen::page(&[]);
     memory.read_exact_at(&mut page, frozen::PAGE)?;
-    if !frozen::is_page(&page) {
-        return Err(Error::Page);
-    }
-    Ok(Frozen::new(memory)?)
+    frozen::kept(&page).ok_or(Error::Page)
 }
 
 /// What there was to wait for.

@@ -9,7 +9,10 @@ use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+
+use crate::memory::{self, Memory};
 
 /// What is zero or not is asked of pieces of this many bytes.
 const PAGE: usize = 4096;
@@ -20,13 +23,28 @@ const CHUNK: usize = 256 << 10;
 /// Most parts. A guest's memory has some hundred.
 const MOST: u64 = 1 << 16;
 
-/// A part of memory that is not zero: offset and length in bytes.
-type Part = (u64, u64);
+/// A part of memory that is not zero, or that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    /// Where in the file of guest memory, and how long, in bytes.
+    offset: u64,
+    length: u64,
+    /// Whether the guest's kernel keeps it, so that no device is ever told of it.
+    kept: bool,
+}
+
+/// What the table has for a part.
+const ENTRY: u64 = 24;
+
+/// Where the bytes begin, behind a table for so many parts: on a page of their own, so that they can be mapped.
+fn bytes_after(count: u64) -> u64 {
+    (8 + ENTRY * count).next_multiple_of(PAGE as u64)
+}
 
 /// A template that is ready to be copied.
 ///
-/// Its file is, in 64-bit little-endian words, the number of parts, each part's offset and length, and then the parts'
-/// bytes, one after the other; so that one digest speaks for where they go, too.
+/// Its file is, in 64-bit little-endian words, the number of parts, each part's offset, its length, and whether it is kept, and
+/// then, from the next page on, the parts' bytes, one after the other; so that one digest speaks for where they go, too.
 #[derive(Debug)]
 pub struct Template {
     file: File,
@@ -48,19 +66,19 @@ impl Template {
         }
         file.read_exact_at(&mut word, 0)?;
         let count = u64::from_le_bytes(word);
-        if count > MOST || size < 8 + 16 * count {
+        if count > MOST || size < bytes_after(count) {
             return Ok(None);
         }
-        let mut table = vec![0; 16 * count as usize];
+        let mut table = vec![0; (ENTRY * count) as usize];
         file.read_exact_at(&mut table, 8)?;
-        let parts: Vec<Part> = table
-            .as_chunks::<16>()
+        let words: Vec<u64> = table.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let parts: Vec<Part> = words
+            .as_chunks()
             .0
             .iter()
-            .map(|entry| u128::from_le_bytes(*entry))
-            .map(|entry| (entry as u64, (entry >> 64) as u64))
+            .map(|[offset, length, kept]| Part { offset: *offset, length: *length, kept: *kept != 0 })
             .collect();
-        let bytes = 8 + 16 * count;
+        let bytes = bytes_after(count);
         Ok((fits(&parts, memory) == Some(size - bytes)).then_some(Self { file, parts, bytes }))
     }
 
@@ -73,33 +91,59 @@ impl Template {
     ///
     /// # Errors
     /// Those of reading the template and writing memory.
-    pub(crate) fn fill(&self, memory: &File) -> io::Result<()> {
+    pub(super) fn fill(&self, memory: &File) -> io::Result<()> {
+        self.copy(memory, |_| true)?;
+        memory.write_all_at(&FILLED.to_le_bytes(), READY)
+    }
+
+    /// The same, but that what the guest's kernel keeps is mapped from the template, over `mapping` of that memory: nobody pays for
+    /// what is never looked at, and all clones share what none of them changes. Other processes with the file do not see
+    /// these parts, of which they are never told: where they are in it.
+    ///
+    /// # Errors
+    /// Those of reading the template, mapping it and writing memory.
+    pub(crate) fn lay(&self, memory: &File, mapping: &Memory) -> io::Result<Vec<Range<u64>>> {
+        self.copy(memory, |part| !part.kept)?;
+        let mut from = self.bytes;
+        let mut laid = Vec::new();
+        for part in &self.parts {
+            if part.kept {
+                let place = part.offset..part.offset + part.length;
+                memory::cover(mapping, &place, &self.file, from)?;
+                laid.push(place);
+            }
+            from += part.length;
+        }
+        Ok(laid)
+    }
+
+    fn copy(&self, memory: &File, wanted: impl Fn(&Part) -> bool) -> io::Result<()> {
         let mut chunk = vec![0; CHUNK];
         let mut from = self.bytes;
-        for (offset, length) in &self.parts {
-            let mut done = 0;
-            while done < *length {
-                let piece = usize::try_from(length - done).map_or(CHUNK, |left| left.min(CHUNK));
+        for part in &self.parts {
+            let mut done = if wanted(part) { 0 } else { part.length };
+            while done < part.length {
+                let piece = usize::try_from(part.length - done).map_or(CHUNK, |left| left.min(CHUNK));
                 let piece = chunk.get_mut(..piece).unwrap_or_default();
-                self.file.read_exact_at(piece, from)?;
-                memory.write_all_at(piece, offset + done)?;
+                self.file.read_exact_at(piece, from + done)?;
+                memory.write_all_at(piece, part.offset + done)?;
                 done += piece.len() as u64;
-                from += piece.len() as u64;
             }
+            from += part.length;
         }
-        memory.write_all_at(&FILLED.to_le_bytes(), READY)
+        Ok(())
     }
 }
 
 /// How many bytes the parts have, if they are in order, apart from each other and within memory.
 fn fits(parts: &[Part], memory: u64) -> Option<u64> {
     let (mut end, mut bytes) = (0, 0_u64);
-    for (offset, length) in parts {
-        if *offset < end {
+    for part in parts {
+        if part.offset < end {
             return None;
         }
-        end = offset.checked_add(*length).filter(|end| *end <= memory)?;
-        bytes = bytes.checked_add(*length)?;
+        end = part.offset.checked_add(part.length).filter(|end| *end <= memory)?;
+        bytes = bytes.checked_add(part.length)?;
     }
     Some(bytes)
 }
@@ -112,34 +156,43 @@ pub(crate) struct Frozen {
 }
 
 impl Frozen {
-    /// Looks for the parts of memory that are not zero.
+    /// Looks for the parts of memory that are not zero, beside those that are `kept`, which are in order.
     ///
     /// # Errors
     /// Those of reading it.
-    pub(super) fn new(memory: File) -> io::Result<Self> {
-        let parts = parts(&memory)?;
+    pub(super) fn new(memory: File, kept: Vec<Range<u64>>) -> io::Result<Self> {
+        let mut parts = Vec::new();
+        let mut at = 0;
+        for kept in kept {
+            find(&memory, at..kept.start, &mut parts)?;
+            parts.push(Part { offset: kept.start, length: kept.end - kept.start, kept: true });
+            at = kept.end;
+        }
+        find(&memory, at..memory.metadata()?.len(), &mut parts)?;
         Ok(Self { memory, parts })
     }
 
     /// Bytes of the file.
     pub(crate) fn size(&self) -> u64 {
-        8 + self.parts.iter().map(|(_, length)| 16 + length).sum::<u64>()
+        bytes_after(self.parts.len() as u64) + self.parts.iter().map(|part| part.length).sum::<u64>()
     }
 
     /// The file.
     pub(crate) fn contents(&self) -> impl Read {
-        let words = [self.parts.len() as u64].into_iter().chain(self.parts.iter().flat_map(|part| [part.0, part.1]));
-        let table: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        let entries = self.parts.iter().flat_map(|part| [part.offset, part.length, u64::from(part.kept)]);
+        let words = [self.parts.len() as u64].into_iter().chain(entries);
+        let mut table: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        table.resize(bytes_after(self.parts.len() as u64) as usize, 0);
         Cursor::new(table).chain(Contents { memory: &self.memory, parts: self.parts.iter(), at: 0, left: 0 })
     }
 }
 
-/// The parts of memory that are not zero, in order.
-fn parts(memory: &File) -> io::Result<Vec<Part>> {
-    let mut parts: Vec<Part> = Vec::new();
+/// Finds the parts of this stretch of memory that are not zero.
+fn find(memory: &File, within: Range<u64>, parts: &mut Vec<Part>) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
-    let mut at = 0;
-    while let Some((mut begin, end)) = data(memory, at)? {
+    let mut at = within.start;
+    while let Some((mut begin, end)) = data(memory, at)?.filter(|(begin, _)| *begin < within.end) {
+        let end = end.min(within.end);
         while begin < end {
             // No further than the stretch: what comes after a hole is the next one's.
             let most = usize::try_from(end - begin).map_or(CHUNK, |left| left.min(CHUNK));
@@ -148,15 +201,15 @@ fn parts(memory: &File) -> io::Result<Vec<Part>> {
                 let length = page.len() as u64;
                 match parts.last_mut() {
                     _ if page.iter().all(|byte| *byte == 0) => {}
-                    Some((offset, before)) if *offset + *before == begin => *before += length,
-                    _ => parts.push((begin, length)),
+                    Some(last) if last.offset + last.length == begin && !last.kept => last.length += length,
+                    _ => parts.push(Part { offset: begin, length, kept: false }),
                 }
                 begin += length;
             }
         }
         at = end;
     }
-    Ok(parts)
+    Ok(())
 }
 
 /// The next stretch of a file from `at` on that is not a hole (lseek(2), `SEEK_DATA`).
@@ -179,8 +232,8 @@ struct Contents<'a> {
 impl Read for Contents<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.left == 0 {
-            let Some((offset, length)) = self.parts.next() else { return Ok(0) };
-            (self.at, self.left) = (*offset, *length);
+            let Some(part) = self.parts.next() else { return Ok(0) };
+            (self.at, self.left) = (part.offset, part.length);
         }
         let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let count = self.memory.read_at(&mut buffer[..most], self.at)?;
@@ -193,8 +246,8 @@ impl Read for Contents<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory;
     use std::io::Write;
+    use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 
     fn frozen() -> File {
         let memory = memory::file(64 << 20).expect("memory");
@@ -206,22 +259,36 @@ mod tests {
         memory
     }
 
+    /// A template of that memory with some of it kept, zeros and all.
+    fn template() -> (File, Template) {
+        let memory = frozen();
+        let kept = vec![0x10_0000..0x10_9000, 0x30_0000..0x30_2000];
+        let frozen = Frozen::new(memory.try_clone().expect("a second descriptor"), kept).expect("parts");
+        let mut file = tempfile::tempfile().expect("file");
+        assert_eq!(io::copy(&mut frozen.contents(), &mut file).expect("copy"), frozen.size());
+        (memory, Template::open(file, 64 << 20).expect("readable").expect("whole"))
+    }
+
+    fn parts(kept: Vec<Range<u64>>) -> Vec<(u64, u64, bool)> {
+        let frozen = Frozen::new(frozen(), kept).expect("parts");
+        frozen.parts.iter().map(|part| (part.offset, part.length, part.kept)).collect()
+    }
+
     #[test]
-    fn what_is_zero_is_no_part() {
+    fn what_is_zero_is_no_part_unless_it_is_kept() {
         let page = PAGE as u64;
-        let expected = [(0x8000, page), (0x10_0000, 3 * page), (0x10_8000, page), ((64 << 20) - page, page)];
-        assert_eq!(parts(&frozen()).expect("parts"), expected);
+        let (low, top) = ((0x8000, page, false), ((64 << 20) - page, page, false));
+        let expected = [low, (0x10_0000, 3 * page, false), (0x10_8000, page, false), top];
+        assert_eq!(parts(Vec::new()), expected);
+        let (one, other) = ((0x10_0000, 2 * page, true), (0x20_0000, page, true));
+        let expected = [low, one, (0x10_2000, page, false), (0x10_8000, page, false), other, top];
+        assert_eq!(parts(vec![0x10_0000..0x10_2000, 0x20_0000..0x20_1000]), expected);
     }
 
     #[test]
     fn a_copy_is_the_same_but_for_the_word_that_lets_it_begin() {
-        let memory = frozen();
-        let frozen = Frozen::new(memory.try_clone().expect("a second descriptor")).expect("parts");
-        let mut file = tempfile::tempfile().expect("file");
-        assert_eq!(io::copy(&mut frozen.contents(), &mut file).expect("copy"), frozen.size());
-
+        let (memory, template) = template();
         let copy = memory::file(64 << 20).expect("memory");
-        let template = Template::open(file, 64 << 20).expect("readable").expect("whole");
         template.fill(&copy).expect("filled");
 
         let [mut one, mut other] = [vec![0; 64 << 20], vec![0; 64 << 20]];
@@ -233,28 +300,46 @@ mod tests {
         assert!(one == other);
     }
 
+    #[test]
+    fn what_is_kept_is_seen_where_it_is_mapped_and_nowhere_else() {
+        let (memory, template) = template();
+        let copy = memory::file(64 << 20).expect("memory");
+        let mapping = memory::map(&copy, std::slice::from_ref(&(0..64 << 20))).expect("mapping");
+        let kept = template.lay(&copy, &mapping).expect("laid");
+
+        assert_eq!(kept, [0x10_0000..0x10_9000, 0x30_0000..0x30_2000]);
+        let [mut one, mut other, mut shared] = [vec![0; 64 << 20], vec![0; 64 << 20], vec![0; 64 << 20]];
+        memory.read_exact_at(&mut one, 0).expect("read");
+        mapping.memory().read_slice(&mut other, GuestAddress(0)).expect("read");
+        copy.read_exact_at(&mut shared, 0).expect("read");
+        assert!(one == other);
+        one[0x10_0000..0x10_9000].fill(0);
+        assert!(one == shared);
+    }
+
     fn file(words: &[u64], bytes: usize) -> File {
         let mut file = tempfile::tempfile().expect("file");
         words.iter().for_each(|word| file.write_all(&word.to_le_bytes()).expect("write"));
-        file.write_all(&vec![1; bytes]).expect("write");
+        let begin = words.first().map_or(0, |count| bytes_after((*count).min(100)));
+        file.write_all_at(&vec![1; bytes], begin).expect("write");
         file
     }
 
     #[test]
     fn parts_that_make_no_sense_are_no_template() {
         let opens = |words: &[u64], bytes| Template::open(file(words, bytes), 0x10_0000).expect("readable").is_some();
-        assert!(opens(&[2, 0, 4096, 0x2000, 4096], 8192));
-        assert!(!opens(&[], 0) && !opens(&[1], 0) && !opens(&[u64::MAX, 0, 4096], 4096), "no room for the table");
-        assert!(!opens(&[1, 0, 4096], 4095) && !opens(&[1, 0, 4096], 4097), "more or less than the table says");
-        assert!(!opens(&[2, 0x2000, 4096, 0, 4096], 8192), "out of order");
-        assert!(!opens(&[2, 0, 4096, 4095, 4096], 8192), "one over another");
-        assert!(!opens(&[1, 0xf_f001, 4096], 4096) && !opens(&[1, u64::MAX, 4096], 4096), "outside of memory");
+        assert!(opens(&[2, 0, 4096, 0, 0x2000, 4096, 1], 8192));
+        assert!(!opens(&[], 0) && !opens(&[1], 0) && !opens(&[u64::MAX, 0, 4096, 0], 4096), "no room for the table");
+        assert!(!opens(&[1, 0, 4096, 0], 4095) && !opens(&[1, 0, 4096, 0], 4097), "more or less than the table says");
+        assert!(!opens(&[2, 0x2000, 4096, 0, 0, 4096, 0], 8192), "out of order");
+        assert!(!opens(&[2, 0, 4096, 0, 4095, 4096, 0], 8192), "one over another");
+        assert!(!opens(&[1, 0xf_f001, 4096, 0], 4096) && !opens(&[1, u64::MAX, 4096, 0], 4096), "outside of memory");
     }
 
     #[test]
     fn a_template_that_cannot_be_read_lets_nothing_begin() {
         let memory = memory::file(1 << 20).expect("memory");
-        let file = file(&[1, 0, 4096], 4096);
+        let file = file(&[1, 0, 4096, 0], 4096);
         let template =
             Template::open(file.try_clone().expect("a second one"), 1 << 20).expect("readable").expect("whole");
         file.set_len(1000).expect("cut short");

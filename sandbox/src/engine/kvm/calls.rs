@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use kvm_bindings::{CpuId, Msrs, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_sregs};
+use kvm_bindings::{CpuId, Msrs, kvm_clock_data, kvm_cpuid_entry2, kvm_msr_entry, kvm_regs, kvm_sregs};
 use kvm_ioctls::{IoEventAddress, Kvm};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::errno::{Error as Errno, Result};
@@ -38,6 +38,7 @@ pub(super) trait Machine {
     fn set_msrs(&self, cpu: &Self::Cpu, entries: &[kvm_msr_entry]) -> Result<()>;
     fn set_system_registers(&self, cpu: &Self::Cpu, registers: &kvm_sregs) -> Result<()>;
     fn set_registers(&self, cpu: &Self::Cpu, registers: &kvm_regs) -> Result<()>;
+    fn set_clock(&self, nanoseconds: u64) -> Result<()>;
     fn ioeventfd(&self, kick: &EventFd, address: u64, ring: u32) -> Result<()>;
     fn irqfd(&self, interrupt: &EventFd, irq: u32) -> Result<()>;
 }
@@ -104,6 +105,10 @@ impl Machine for Slots {
 
     fn set_registers(&self, cpu: &Cpu, registers: &kvm_regs) -> Result<()> {
         cpu.fd().set_regs(registers)
+    }
+
+    fn set_clock(&self, nanoseconds: u64) -> Result<()> {
+        self.vm().set_clock(&kvm_clock_data { clock: nanoseconds, ..Default::default() })
     }
 
     fn ioeventfd(&self, kick: &EventFd, address: u64, ring: u32) -> Result<()> {

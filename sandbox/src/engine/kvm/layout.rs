@@ -106,6 +106,28 @@ pub(crate) fn memory(bytes: u64) -> Vec<Range<u64>> {
     parts.into_iter().filter(|part| part.start < part.end).collect()
 }
 
+/// The largest of these ranges of addresses, in order, by where they are in the file behind `bytes` of memory. What is no range
+/// of whole pages in one part of memory, or in the way of one before, is none.
+pub(super) fn large(mut ranges: Vec<Range<u64>>, bytes: u64) -> Vec<Range<u64>> {
+    // Each cuts memory in two, and a device elsewhere takes eight parts.
+    const MOST: usize = 4;
+    ranges.retain(|range| range.start < range.end && range.start % PAGE == 0 && range.end % PAGE == 0);
+    ranges.sort_by_key(|range| std::cmp::Reverse(range.end - range.start));
+    ranges.truncate(MOST);
+    let mut before = 0;
+    let mut found: Vec<Range<u64>> = Vec::new();
+    for part in memory(bytes) {
+        found.extend(ranges.iter().filter(|range| part.start <= range.start && range.end <= part.end).map(|range| {
+            let offset = |address| address - part.start + before;
+            offset(range.start)..offset(range.end)
+        }));
+        before += part.end - part.start;
+    }
+    found.sort_by_key(|range| range.start);
+    found.dedup_by(|next, last| next.start < last.end);
+    found
+}
+
 /// Where a boot of `bytes` of memory writes nearly everywhere: the kernel from where it is linked to on, and the top.
 pub(crate) fn busy(bytes: u64) -> [Range<u64>; 2] {
     const KERNEL: Range<u64> = 16 << 20..30 << 20;
@@ -132,6 +154,14 @@ mod tests {
         assert_eq!(parts(3 * GIB + PAGE), [(0, 3 * GIB), (4 * GIB, 4 * GIB + PAGE)]);
         let lengths: u64 = memory(17 * GIB).iter().map(|part| part.end - part.start).sum();
         assert_eq!(lengths, 17 * GIB);
+    }
+
+    #[test]
+    fn large_ranges_are_found_in_the_file() {
+        let ranges = vec![GAP.end..GAP.end + GIB, 0..PAGE, GIB..3 * GIB, 7..PAGE, 2 * GIB..4 * GIB, PAGE..2 * PAGE];
+        assert_eq!(large(ranges, 5 * GIB), [0..PAGE, GIB..3 * GIB, 3 * GIB..4 * GIB]);
+        assert_eq!(large(vec![GIB..3 * GIB, 2 * GIB..3 * GIB, 0..PAGE], 3 * GIB), [0..PAGE, GIB..3 * GIB]);
+        assert_eq!(large((0..9).map(|at| at * GIB..at * GIB + PAGE).collect(), GIB).len(), 1);
     }
 
     #[test]

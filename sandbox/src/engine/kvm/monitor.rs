@@ -15,6 +15,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
+use super::layout;
 use super::link::{Begin, Plan, Word};
 use crate::engine::process::{self, Process};
 use crate::engine::{self, Boot, Console, Ending, Frozen, Model, Parts, Sockets, Start};
@@ -49,6 +50,9 @@ pub enum Error {
     /// Guest memory.
     #[error("cannot make guest memory")]
     Memory(#[from] memory::Error),
+    /// The memory of a machine that was frozen.
+    #[error("cannot read a frozen machine's memory")]
+    Read(#[source] io::Error),
     /// The plan has a form that cannot be written down.
     #[error("cannot write down what the virtual machine monitor is to run")]
     Encode(#[source] postcard::Error),
@@ -75,7 +79,9 @@ pub(super) fn launch(program: &Path, parts: Parts) -> Result<Vmm, Error> {
 pub(in crate::engine) fn freeze(model: Model, boot: Boot, signals: Option<&Signals>) -> Result<Frozen, engine::Error> {
     let memory = memory::file(model.memory).map_err(Error::Memory)?;
     let process = begin(Path::new(OURSELVES), model, Start::Boot(boot), &memory, None)?;
-    Ok(engine::freeze::complete(process, memory, signals)?)
+    let kept = engine::freeze::complete(process, &memory, signals)?;
+    let kept = layout::large(kept, model.memory);
+    Ok(Frozen::new(memory, kept).map_err(Error::Read)?)
 }
 
 /// What decides what such a machine is when it has booted, kernel and initramfs apart: this program, and this KVM.

@@ -63,6 +63,10 @@ pub(super) fn at_thaw() -> (kvm_sregs, kvm_regs) {
     (flat, kvm_regs { rip: THAW, rflags: RFLAGS, ..Default::default() })
 }
 
+/// Where the clock of a clone goes on, in nanoseconds: later than any machine's that is frozen, for it may take no longer
+/// ([`crate::engine`]). Else the guest's account of time would run backwards.
+pub(super) const THAW_CLOCK: u64 = 120_000_000_000;
+
 /// General registers at the kernel's entry point: it looks for its parameters where RSI points.
 pub(super) fn registers(entry: u64) -> kvm_regs {
     kvm_regs { rip: entry, rsi: layout::ZERO_PAGE, rflags: RFLAGS, ..Default::default() }

@@ -56,6 +56,7 @@ fn guest(cpus: u32, code: &[u8]) -> Option<Guest> {
     let vm = Vm::new(Parts {
         kvm: kvm.into(),
         memory: memory.clone(),
+        shared: memory.clone(),
         start: Start::Boot(Boot { kernel, initramfs: tempfile::tempfile().unwrap(), command_line: String::new() }),
         console: ours,
         cpus,

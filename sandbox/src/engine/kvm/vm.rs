@@ -33,6 +33,8 @@ pub(crate) struct Parts {
     pub(crate) kvm: OwnedFd,
     /// Guest memory, in the parts that [`layout::memory`] gives.
     pub(crate) memory: Memory,
+    /// What of it devices in other processes may be told of.
+    pub(crate) shared: Memory,
     /// What it begins with.
     pub(crate) start: Start,
     /// Takes what the guest's kernel prints.
@@ -130,12 +132,13 @@ impl Vm {
         let platform = Platform::new(parts.console)?;
         let mut windows = Vec::new();
         for (number, backing) in parts.devices.into_iter().enumerate() {
-            let window = Window::new(backing, parts.memory.clone());
+            let memory = if let Backing::Remote(_) = backing { &parts.shared } else { &parts.memory };
+            let window = Window::new(backing, memory.clone());
             windows.push(window.map_err(|source| Error::Window { number, source })?);
         }
         let wires = Wires::of(&platform, &windows)?;
         let memory = parts.memory.memory().into_inner();
-        let (system, general) = match &mut parts.start {
+        let ((system, general), clock) = match &mut parts.start {
             Start::Boot(boot) => {
                 let image = boot::Image {
                     command_line: &format!("{}{}", boot.command_line, layout::device_words(parts.announced)),
@@ -144,12 +147,12 @@ impl Vm {
                     devices: parts.announced,
                     cpus: parts.cpus,
                 };
-                state::at_entry(boot::load(&memory, &ranges(&memory), image)?)
+                (state::at_entry(boot::load(&memory, &ranges(&memory), image)?), None)
             }
-            Start::Clone => state::at_thaw(),
+            Start::Clone => (state::at_thaw(), Some(state::THAW_CLOCK)),
         };
         let host = calls::Device::new(parts.kvm);
-        let plan = Plan { system, general, cpus: parts.cpus, nested: parts.nested, wires };
+        let plan = Plan { system, general, clock, cpus: parts.cpus, nested: parts.nested, wires };
         let cpus = plan.carry_out(&host, memory)?;
         Ok(Self { cpus, machine: Machine { platform, windows: Windows::new(windows) } })
     }
@@ -203,6 +206,8 @@ struct Plan {
     /// Of the first processor.
     system: kvm_sregs,
     general: kvm_regs,
+    /// Where the guest's clock goes on, if not from zero, in nanoseconds.
+    clock: Option<u64>,
     cpus: u32,
     nested: bool,
     wires: Wires,
@@ -241,6 +246,10 @@ impl Plan {
         if let Some(first) = cpus.first() {
             machine.set_system_registers(first, &self.system).map_err(call("KVM_SET_SREGS"))?;
             machine.set_registers(first, &self.general).map_err(call("KVM_SET_REGS"))?;
+        }
+
+        if let Some(clock) = self.clock {
+            machine.set_clock(clock).map_err(call("KVM_SET_CLOCK"))?;
         }
 
         for (kick, address, ring) in &self.wires.kicks {

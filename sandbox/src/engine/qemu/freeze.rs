@@ -29,5 +29,7 @@ pub(in crate::engine) fn freeze(
     let memory = launch.memory.try_clone().map_err(failed)?;
     let _warming = launch.warm().map_err(failed)?;
     let process = launch.boot(program, boot)?;
-    Ok(engine::freeze::complete(process, memory, signals)?)
+    engine::freeze::complete(process, &memory, signals)?;
+    // Another process than QEMU could not share what is mapped from elsewhere; so all of it is copied.
+    Ok(Frozen::new(memory, Vec::new()).map_err(failed)?)
 }
