@@ -11,6 +11,7 @@
 //! The initramfs cannot be pivoted away, so the overlay is moved over it, as switch_root(8) does. A process that breaks
 //! out of the chroot(2) this needs arrives at the top of the stack of mounts, which is the overlay again.
 
+mod memory;
 mod volumes;
 
 use crate::{
@@ -58,7 +59,7 @@ struct System {
     options: &'static CStr,
     /// Whether the view has a directory to mount it on. To ask again, by mkdir(2), is a request to the host.
     shown: bool,
-    /// Whether the size of the private layer bounds this one too.
+    /// Whether the host bounds its size.
     bounded: bool,
     /// Whether a kernel without it will do.
     optional: bool,
@@ -138,10 +139,20 @@ pub fn assemble(request: &Mount) -> core::result::Result<(), Failure> {
     mount_root(request.private_bytes).map_err(at(Step::MountRoot))?;
     enter_root().map_err(at(Step::EnterRoot))?;
     // From here on every path is resolved inside the new root, symbolic links of the view included.
-    furnish(request.private_bytes).map_err(at(Step::MountSystem))?;
+    furnish(request.shm_bytes).map_err(at(Step::MountSystem))?;
     // Last, so that a volume may lie anywhere, also in what was mounted above.
+    mount_memory(request, 0)?;
     for (number, volume) in (0..).zip(&request.volumes) {
         volumes.mount(number, volume).map_err(at(Step::MountVolume(number)))?;
+        mount_memory(request, number + 1)?;
+    }
+    Ok(())
+}
+
+/// Mounts what is to be mounted after so many volumes.
+fn mount_memory(request: &Mount, volumes: u32) -> core::result::Result<(), Failure> {
+    for (number, tmpfs) in (0..).zip(&request.tmpfs).filter(|(_, tmpfs)| tmpfs.after == volumes) {
+        memory::mount_tmpfs(tmpfs).map_err(at(Step::MountTmpfs(number)))?;
     }
     Ok(())
 }
@@ -171,12 +182,12 @@ fn enter_root() -> Result<()> {
     chdir(c"/")
 }
 
-fn furnish(private_bytes: u64) -> Result<()> {
+fn furnish(shm_bytes: u64) -> Result<()> {
     for path in PUBLIC {
         open_to_all(path)?;
     }
     for system in SYSTEMS {
-        match mount_system(&system, private_bytes) {
+        match mount_system(&system, shm_bytes) {
             Err(Errno::NODEV) if system.optional => {}
             other => other?,
         }
@@ -193,11 +204,11 @@ fn furnish(private_bytes: u64) -> Result<()> {
     occupy_standard_streams()
 }
 
-fn mount_system(system: &System, private_bytes: u64) -> Result<()> {
+fn mount_system(system: &System, shm_bytes: u64) -> Result<()> {
     if !system.shown {
         mkdir(system.target, Mode::from_raw_mode(0o755))?;
     }
-    let sized = system.bounded.then(|| bounded(system.options, private_bytes));
+    let sized = system.bounded.then(|| bounded(system.options, shm_bytes));
     mount(system.kind, system.target, system.kind, system.flags, sized.as_deref().unwrap_or(system.options))
 }
 

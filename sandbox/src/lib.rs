@@ -23,6 +23,7 @@ pub mod session;
 pub mod spec;
 mod stages;
 mod sys;
+pub mod usage;
 pub mod view;
 pub mod virtio;
 pub mod vmm;

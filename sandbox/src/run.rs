@@ -9,6 +9,8 @@ mod exec;
 mod images_check;
 mod limits;
 mod lookup;
+mod met;
+mod mount;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -19,13 +21,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use guest_init::wire::{self, Usage, port};
+use guest_init::wire::{Tally, port};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
 use crate::devices;
 use crate::engine::{self, Engine, Machine};
 use crate::fs;
-use crate::outcome::Cause;
+use crate::outcome::{Cause, Killed};
 use crate::relay::{self, Budget, Progress, State};
 use crate::session::Session;
 use crate::spec::Spec;
@@ -35,6 +37,7 @@ use crate::sys::tsc::Moment;
 use crate::view::{self, View};
 pub use begin::Begin;
 use begin::Images;
+pub use met::Hit;
 use watch::Watch;
 
 /// How long output that the guest had sent before its machine ended may take to reach its reader.
@@ -67,8 +70,14 @@ pub struct Outcome {
     pub begin: Option<Begin>,
     /// Where the time went.
     pub stages: Stages,
-    /// What the command used.
-    pub usage: Usage,
+    /// What the command used, and which limits it met, as far as the guest has told.
+    pub tally: Tally,
+    /// Whether it told when the command ended, or was ended by a limit; else the figures are older, or none.
+    pub tallied: bool,
+    /// Which limits were met.
+    pub hits: Vec<Hit>,
+    /// Whom the guest's kernel killed for want of memory; the last few.
+    pub killed: Vec<Killed>,
     /// Bytes taken from standard input.
     pub stdin_bytes: u64,
     /// Bytes written to standard output.
@@ -91,7 +100,10 @@ impl Outcome {
             engine: None,
             begin: None,
             stages,
-            usage: Usage::default(),
+            tally: Tally::default(),
+            tallied: false,
+            hits: Vec::new(),
+            killed: Vec::new(),
             stdin_bytes: 0,
             stdout_bytes: 0,
             stderr_bytes: 0,
@@ -195,6 +207,8 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     let mut cause = watched?;
     files.kill();
     finish(&mut machine, &relays, outcome, &mut cause)?;
+    met::name_victim(&mut cause, &outcome.tally, &outcome.killed);
+    outcome.hits = met::hits(spec, &cause, &outcome.tally, &outcome.killed);
     Ok(cause)
 }
 
@@ -220,6 +234,7 @@ fn unless_cancelled<T>(
 fn finish(machine: &mut Machine, relays: &Relays, outcome: &mut Outcome, cause: &mut Cause) -> Result<(), Error> {
     machine.end()?;
     relays.flush(Instant::now() + FLUSH_LIMIT)?;
+    outcome.killed = machine.console().killed().to_vec();
     if cause.is_of_the_machine() {
         outcome.console = machine.console().last_lines(CONSOLE_LINES);
     }
@@ -331,20 +346,4 @@ pub fn request(spec: &Spec) -> view::Request {
             .as_ref()
             .map(|nested| view::Nested { program: nested.program.clone(), images: nested.images.clone() }),
     }
-}
-
-/// What the guest is told about its root.
-fn mount(spec: &Spec, view: &View) -> io::Result<wire::Mount> {
-    let volumes = view.volumes().iter().map(|volume| wire::Volume {
-        target: exec::bytes(volume.target.as_os_str()),
-        directory: volume.source.is_dir(),
-        read_only: volume.read_only,
-    });
-    // Half of the memory, as Linux's own tmpfs would take; the other half stays for the command.
-    Ok(wire::Mount {
-        clock: exec::clock()?,
-        entropy: exec::entropy()?,
-        private_bytes: spec.memory / 2,
-        volumes: volumes.collect(),
-    })
 }

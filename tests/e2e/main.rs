@@ -14,6 +14,7 @@ mod files;
 mod isolation;
 mod jobs;
 mod kill;
+mod limits;
 mod machines;
 mod nested;
 mod probe;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         isolation::CASES,
         jobs::CASES,
         kill::CASES,
+        limits::CASES,
         machines::CASES,
         nested::CASES,
         probe::CASES,
