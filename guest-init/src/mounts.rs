@@ -38,6 +38,9 @@ const ROOT: &CStr = c"/root-new";
 /// for a layer that is never mounted twice.
 const OVERLAY: &CStr = c"lowerdir=/view/root,upperdir=/private/upper,workdir=/private/work,redirect_dir=on,index=off,metacopy=off,xino=auto";
 
+/// The same without a care for what would be left after a crash: nothing is.
+const OVERLAY_ON_DISK: &CStr = c"lowerdir=/view/root,upperdir=/private/upper,workdir=/private/work,redirect_dir=on,index=off,metacopy=off,xino=auto,volatile";
+
 /// Directories where anyone must be able to write, whatever the view shows there.
 const PUBLIC: [&CStr; 2] = [c"/tmp", c"/var/tmp"];
 const PUBLIC_MODE: u32 = 0o1777;
@@ -136,7 +139,7 @@ pub fn assemble(request: &Mount) -> core::result::Result<(), Failure> {
     umask(Mode::empty());
     mount_view(&request.volumes).map_err(at(Step::MountView))?;
     let volumes = volumes::Source::open(VIEW).map_err(at(Step::MountView))?;
-    mount_root(request.private_bytes).map_err(at(Step::MountRoot))?;
+    mount_root(request).map_err(at(Step::MountRoot))?;
     enter_root().map_err(at(Step::EnterRoot))?;
     // From here on every path is resolved inside the new root, symbolic links of the view included.
     furnish(request.shm_bytes).map_err(at(Step::MountSystem))?;
@@ -165,14 +168,28 @@ fn mount_view(volumes: &[wire::Volume]) -> Result<()> {
     mount(wire::VIEW_TAG, VIEW, c"virtiofs", flags, None)
 }
 
-fn mount_root(private_bytes: u64) -> Result<()> {
+fn mount_root(request: &Mount) -> Result<()> {
     directory(PRIVATE, 0o755)?;
     directory(ROOT, 0o755)?;
-    // Inodes are not limited apart: they count as memory of the command's group.
-    mount(c"private", PRIVATE, c"tmpfs", MountFlags::empty(), &*bounded(c"mode=755,nr_inodes=0", private_bytes))?;
+    let overlay = if request.disk {
+        mount_disk()?;
+        OVERLAY_ON_DISK
+    } else {
+        // Inodes are not limited apart: they count as memory of the command's group.
+        let options = bounded(c"mode=755,nr_inodes=0", request.private_bytes);
+        mount(c"private", PRIVATE, c"tmpfs", MountFlags::empty(), &*options)?;
+        OVERLAY
+    };
     mkdir(c"/private/upper", Mode::from_raw_mode(0o755))?;
     mkdir(c"/private/work", Mode::from_raw_mode(0o755))?;
-    mount(c"root", ROOT, c"overlay", MountFlags::empty(), OVERLAY)
+    mount(c"root", ROOT, c"overlay", MountFlags::empty(), overlay)
+}
+
+/// The kernel's own list of devices is the only one that has the disk's number, and stays below the root.
+fn mount_disk() -> Result<()> {
+    directory(c"/dev", 0o755)?;
+    mount(c"dev", c"/dev", c"devtmpfs", MountFlags::empty(), c"")?;
+    mount(c"/dev/vda", PRIVATE, c"ext4", MountFlags::NOATIME, c"")
 }
 
 fn enter_root() -> Result<()> {
@@ -260,6 +277,7 @@ mod tests {
     fn the_overlay_lies_on_the_shares_root() {
         let lower = format!("lowerdir={}/{},", VIEW.to_str().unwrap(), wire::VIEW_ROOT);
         assert!(OVERLAY.to_str().unwrap().starts_with(&lower));
+        assert_eq!(OVERLAY_ON_DISK.to_str().unwrap(), format!("{},volatile", OVERLAY.to_str().unwrap()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod caller;
 pub mod cli;
 mod confine;
 mod devices;
+mod disk;
 pub mod doctor;
 pub mod engine;
 pub mod fs;

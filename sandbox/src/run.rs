@@ -15,6 +15,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -25,6 +26,7 @@ use guest_init::wire::{Tally, port};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
 use crate::devices;
+use crate::disk;
 use crate::engine::{self, Engine, Machine};
 use crate::fs;
 use crate::outcome::{Cause, Killed};
@@ -130,6 +132,8 @@ enum Error {
     View(#[from] view::Error),
     #[error("cannot start the file server")]
     FileServer(#[from] fs::Error),
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
     #[error("cannot start the virtual machine")]
     Engine(#[from] engine::Error),
     #[error("cannot set up the run")]
@@ -179,11 +183,12 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     let socket = unless_cancelled(signals, |call| files.connection(call))?;
     outcome.stages.end("view");
 
+    let disk = spec.disk().map(disk::make).transpose()?;
     let (lines, ports) = Lines::new()?;
     let parts = engine::Parts {
         model: images.model,
         start,
-        sockets: engine::Sockets { ports, files: socket },
+        sockets: engine::Sockets { ports, files: socket, disk: disk.as_ref().map(File::try_clone).transpose()? },
         devices: devices::list,
     };
     let mut machine = engine.start(parts)?;
@@ -209,6 +214,9 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     finish(&mut machine, &relays, outcome, &mut cause)?;
     met::name_victim(&mut cause, &outcome.tally, &outcome.killed);
     outcome.hits = met::hits(spec, &cause, &outcome.tally, &outcome.killed);
+    if disk.as_ref().is_some_and(disk::is_starved) {
+        outcome.hits.push(met::starved(&disk::place()));
+    }
     Ok(cause)
 }
 

@@ -9,6 +9,7 @@ mod arguments;
 mod caller;
 mod conformance;
 mod counts;
+mod disk;
 mod endings;
 mod files;
 mod isolation;
@@ -16,6 +17,7 @@ mod jobs;
 mod kill;
 mod limits;
 mod machines;
+mod neighbours;
 mod nested;
 mod probe;
 mod readme;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         caller::CASES,
         conformance::CASES,
         counts::CASES,
+        disk::CASES,
         endings::CASES,
         files::CASES,
         isolation::CASES,
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         kill::CASES,
         limits::CASES,
         machines::CASES,
+        neighbours::CASES,
         nested::CASES,
         probe::CASES,
         readme::CASES,

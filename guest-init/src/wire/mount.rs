@@ -15,6 +15,8 @@ pub struct Mount {
     pub entropy: [u8; 32],
     /// Size limit of the private layer, in bytes.
     pub private_bytes: u64,
+    /// Whether the private layer is on the disk, which has that size already, and not in memory.
+    pub disk: bool,
     /// Size limit of `/dev/shm`, in bytes.
     pub shm_bytes: u64,
     /// Destinations of the volumes; entry *n* is served as `volumes/n` of the share.

@@ -23,7 +23,8 @@ pub(super) struct Limits {
     /// Resource limit of each process, as in docker: cpu=10, nofile=1024:4096, fsize=1g, core=unlimited, …
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", value_parser = ulimit)]
     ulimits: Vec<Ulimit>,
-    /// What the private layer holds, which takes all writes but those to volumes; half of the memory if not said
+    /// What the private layer holds, which takes all writes but those to volumes; half of the memory if not said, and on
+    /// a disk (a file in TMPDIR or /var/tmp) if more
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     disk_size: Option<u64>,
     /// What /dev/shm holds; half of the memory if not said

@@ -4,6 +4,8 @@
 //! What the kernel does not count is not known: a refused descriptor (`--ulimit nofile`), a failed mapping, a file system
 //! that was full and is not any more.
 
+use std::path::Path;
+
 use guest_init::wire::{Tally, full};
 
 use crate::outcome::{Cause, Killed, Victim};
@@ -118,6 +120,15 @@ fn filled<'a>(spec: &'a Spec, tally: &'a Tally) -> impl Iterator<Item = Hit> + '
     all.filter(|(_, bit)| tally.met.full & bit != 0).map(|((bytes, limit, what, option), _)| {
         Hit::new(limit, false, None, format!("{what} is full ({}); give it more with {option}", size(bytes)))
     })
+}
+
+/// The host has no room left for what the private layer may still take.
+pub(super) fn starved(place: &Path) -> Hit {
+    let place = place.display();
+    let words = format!(
+        "the private layer found no room in {place}, where its disk is; make some, or choose another place by TMPDIR"
+    );
+    Hit::new("disk", false, None, words)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub(super) fn message(spec: &Spec, view: &View) -> io::Result<wire::Mount> {
         clock: exec::clock()?,
         entropy: exec::entropy()?,
         private_bytes: spec.limits.private.unwrap_or_else(|| spec.half_of_memory()),
+        disk: spec.disk().is_some(),
         shm_bytes: spec.limits.shm.unwrap_or_else(|| spec.half_of_memory()),
         volumes: volumes
             .iter()

@@ -86,6 +86,12 @@ impl Spec {
         kept.chain(last.map(|(_, limit)| (limit.resource, limit.soft, limit.hard))).collect()
     }
 
+    /// Bytes that the private layer holds if it needs a disk: more than a file system in memory may.
+    #[must_use]
+    pub fn disk(&self) -> Option<u64> {
+        self.limits.private.filter(|bytes| *bytes > self.half_of_memory())
+    }
+
     /// Bytes that a file system in memory holds unless its size is said: half of the memory, as Linux has it.
     #[must_use]
     pub fn half_of_memory(&self) -> u64 {
