@@ -8,9 +8,11 @@ use crate::{
     control::{Control, Error},
     devices,
     failure::Failure,
-    freeze, machine, mounts, run,
+    freeze, machine, mounts,
+    room::Room,
+    run,
     vsock::Dialling,
-    wire::{FromGuest, Mount, ToGuest, VERSION, port},
+    wire::{FromGuest, Mount, Tally, ToGuest, VERSION, port},
 };
 use rustix::{fd::OwnedFd, io::Errno};
 
@@ -46,7 +48,7 @@ fn converse(control: &mut Control, ground: Result<Group, Failure>) -> Result<cor
     let mut group = None;
     loop {
         match control.receive()? {
-            ToGuest::Ping => control.send(FromGuest::Pong)?,
+            ToGuest::Ping => control.send(FromGuest::Pong(Tally::default()))?,
             // Before the command has started, or after it has ended.
             ToGuest::Signal(_) => {}
             ToGuest::Mount(mount) => match ground.take().map(|ground| furnish(&mount, ground)) {
@@ -58,7 +60,7 @@ fn converse(control: &mut Control, ground: Result<Group, Failure>) -> Result<cor
                 None => control.fail(Failure::PROTOCOL)?,
             },
             ToGuest::Exec(exec) => match group.take() {
-                Some(group) => run::run(control, group, exec)?,
+                Some((group, room)) => run::run(control, group, room, exec)?,
                 None => control.fail(Failure::PROTOCOL)?,
             },
         }
@@ -73,10 +75,10 @@ fn lay_ground() -> Result<Group, Failure> {
 }
 
 /// Everything that can be done before it is known what will run.
-fn furnish(mount: &Mount, ground: Result<Group, Failure>) -> Result<Group, Failure> {
+fn furnish(mount: &Mount, ground: Result<Group, Failure>) -> Result<(Group, Room), Failure> {
     let group = ground?;
     machine::seed(&mount.entropy)?;
     machine::set_clock(mount.clock)?;
     mounts::assemble(mount)?;
-    Ok(group)
+    Ok((group, Room::new(&mount.tmpfs)))
 }

@@ -9,23 +9,27 @@ mod exec;
 mod images_check;
 mod limits;
 mod lookup;
+mod met;
+mod mount;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use guest_init::wire::{self, Usage, port};
+use guest_init::wire::{Tally, port};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
 use crate::devices;
+use crate::disk;
 use crate::engine::{self, Engine, Machine};
 use crate::fs;
-use crate::outcome::Cause;
+use crate::outcome::{Cause, Killed};
 use crate::relay::{self, Budget, Progress, State};
 use crate::session::Session;
 use crate::spec::Spec;
@@ -35,6 +39,7 @@ use crate::sys::tsc::Moment;
 use crate::view::{self, View};
 pub use begin::Begin;
 use begin::Images;
+pub use met::Hit;
 use watch::Watch;
 
 /// How long output that the guest had sent before its machine ended may take to reach its reader.
@@ -67,8 +72,14 @@ pub struct Outcome {
     pub begin: Option<Begin>,
     /// Where the time went.
     pub stages: Stages,
-    /// What the command used.
-    pub usage: Usage,
+    /// What the command used, and which limits it met, as far as the guest has told.
+    pub tally: Tally,
+    /// Whether it told when the command ended, or was ended by a limit; else the figures are older, or none.
+    pub tallied: bool,
+    /// Which limits were met.
+    pub hits: Vec<Hit>,
+    /// Whom the guest's kernel killed for want of memory; the last few.
+    pub killed: Vec<Killed>,
     /// Bytes taken from standard input.
     pub stdin_bytes: u64,
     /// Bytes written to standard output.
@@ -91,7 +102,10 @@ impl Outcome {
             engine: None,
             begin: None,
             stages,
-            usage: Usage::default(),
+            tally: Tally::default(),
+            tallied: false,
+            hits: Vec::new(),
+            killed: Vec::new(),
             stdin_bytes: 0,
             stdout_bytes: 0,
             stderr_bytes: 0,
@@ -118,6 +132,8 @@ enum Error {
     View(#[from] view::Error),
     #[error("cannot start the file server")]
     FileServer(#[from] fs::Error),
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
     #[error("cannot start the virtual machine")]
     Engine(#[from] engine::Error),
     #[error("cannot set up the run")]
@@ -167,11 +183,12 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     let socket = unless_cancelled(signals, |call| files.connection(call))?;
     outcome.stages.end("view");
 
+    let disk = spec.disk().map(disk::make).transpose()?;
     let (lines, ports) = Lines::new()?;
     let parts = engine::Parts {
         model: images.model,
         start,
-        sockets: engine::Sockets { ports, files: socket },
+        sockets: engine::Sockets { ports, files: socket, disk: disk.as_ref().map(File::try_clone).transpose()? },
         devices: devices::list,
     };
     let mut machine = engine.start(parts)?;
@@ -195,6 +212,11 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     let mut cause = watched?;
     files.kill();
     finish(&mut machine, &relays, outcome, &mut cause)?;
+    met::name_victim(&mut cause, &outcome.tally, &outcome.killed);
+    outcome.hits = met::hits(spec, &cause, &outcome.tally, &outcome.killed);
+    if disk.as_ref().is_some_and(disk::is_starved) {
+        outcome.hits.push(met::starved(&disk::place()));
+    }
     Ok(cause)
 }
 
@@ -220,6 +242,7 @@ fn unless_cancelled<T>(
 fn finish(machine: &mut Machine, relays: &Relays, outcome: &mut Outcome, cause: &mut Cause) -> Result<(), Error> {
     machine.end()?;
     relays.flush(Instant::now() + FLUSH_LIMIT)?;
+    outcome.killed = machine.console().killed().to_vec();
     if cause.is_of_the_machine() {
         outcome.console = machine.console().last_lines(CONSOLE_LINES);
     }
@@ -331,20 +354,4 @@ pub fn request(spec: &Spec) -> view::Request {
             .as_ref()
             .map(|nested| view::Nested { program: nested.program.clone(), images: nested.images.clone() }),
     }
-}
-
-/// What the guest is told about its root.
-fn mount(spec: &Spec, view: &View) -> io::Result<wire::Mount> {
-    let volumes = view.volumes().iter().map(|volume| wire::Volume {
-        target: exec::bytes(volume.target.as_os_str()),
-        directory: volume.source.is_dir(),
-        read_only: volume.read_only,
-    });
-    // Half of the memory, as Linux's own tmpfs would take; the other half stays for the command.
-    Ok(wire::Mount {
-        clock: exec::clock()?,
-        entropy: exec::entropy()?,
-        private_bytes: spec.memory / 2,
-        volumes: volumes.collect(),
-    })
 }

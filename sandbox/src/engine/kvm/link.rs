@@ -3,7 +3,7 @@
 //!
 //! Both are the same executable, so the format (postcard) needs no version. The descriptors that come with a plan, in
 //! this order: KVM, the console, guest memory; kernel and initramfs, or a template; and if there are devices, the file
-//! server's connection and a stream for each port.
+//! server's connection, the disk if there is one, and a stream for each port.
 
 use postcard::Error;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) cpus: u32,
     /// Whether the CPUs can virtualize in turn.
     pub(crate) nested: bool,
+    /// Whether it has a disk, now or, if it is to be frozen, later.
+    pub(crate) disk: bool,
     /// What it begins with.
     pub(crate) begin: Begin,
     /// Host ports, in the order of their streams. A machine that is to be frozen has none, nor any device.
@@ -113,6 +115,7 @@ mod tests {
             memory: 1 << 30,
             cpus: 2,
             nested: false,
+            disk: false,
             begin: Begin::Boot("quiet".to_owned()),
             ports: Some(vec![1, 2]),
         };

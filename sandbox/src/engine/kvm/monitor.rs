@@ -116,6 +116,7 @@ fn begin(
     };
     if let Some(sockets) = &sockets {
         descriptors.push(sockets.files.as_fd());
+        descriptors.extend(sockets.disk.as_ref().map(AsFd::as_fd));
         descriptors.extend(sockets.ports.iter().map(|(_, stream)| stream.as_fd()));
     }
     let plan = Plan {
@@ -123,6 +124,7 @@ fn begin(
         memory: model.memory,
         cpus: model.cpus,
         nested: model.nested,
+        disk: model.disk,
         begin,
         ports: sockets.as_ref().map(|sockets| sockets.ports.iter().map(|(port, _)| *port).collect()),
     };
