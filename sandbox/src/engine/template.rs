@@ -8,7 +8,7 @@ use guest_init::frozen::{FILLED, READY};
 use rustix::fs::seek;
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Cursor, Read, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
@@ -95,47 +95,53 @@ impl Template {
     /// # Errors
     /// Those of reading the template and writing memory.
     pub(super) fn fill(&self, memory: &File) -> io::Result<()> {
-        let mut chunk = vec![0; CHUNK];
-        let mut from = self.bytes;
-        for part in &self.parts {
-            let mut done = 0;
-            while done < part.length {
-                let piece = usize::try_from(part.length - done).map_or(CHUNK, |left| left.min(CHUNK));
-                let piece = chunk.get_mut(..piece).unwrap_or_default();
-                self.file.read_exact_at(piece, from + done)?;
-                memory.write_all_at(piece, part.offset + done)?;
-                done += piece.len() as u64;
-            }
-            from += part.length;
-        }
+        self.copy(memory, |_| false)?;
         memory.write_all_at(&FILLED.to_le_bytes(), READY)
     }
 
-    /// The same through the `mapping` of that memory, but that what the guest's kernel keeps is mapped from the template, over that: nobody
-    /// pays for what is never looked at, and all clones share what none of them changes. Other processes with the memory's file do not
-    /// see these parts, of which they must not be told: where they are in it.
+    /// The same, but that what the guest's kernel keeps is mapped from the template, over `mapping` of that memory: nobody pays for
+    /// what is never looked at, and all clones share what none of them changes. Other processes with the memory's file do not see
+    /// these parts, of which they must not be told: where they are in it.
     ///
     /// # Errors
-    /// Those of reading the template and mapping it.
-    pub(crate) fn lay(&self, mapping: &Memory) -> io::Result<Vec<Range<u64>>> {
-        let mut file = &self.file;
+    /// Those of reading the template, writing memory and mapping.
+    pub(crate) fn lay(&self, memory: &File, mapping: &Memory) -> io::Result<Vec<Range<u64>>> {
+        self.copy(memory, |part| part.kept)?;
+        let mut from = self.bytes;
         let mut laid = Vec::new();
-        let (mut from, mut at) = (self.bytes, 0);
         for part in &self.parts {
-            let place = part.offset..part.offset + part.length;
             if part.kept {
+                let place = part.offset..part.offset + part.length;
                 memory::cover(mapping, &place, &self.file, from)?;
                 laid.push(place);
-            } else {
-                if at != from {
-                    file.seek(SeekFrom::Start(from))?;
-                }
-                memory::read(mapping, &place, &mut file)?;
-                at = from + part.length;
             }
             from += part.length;
         }
         Ok(laid)
+    }
+
+    /// Copies all parts but those to skip. A write to the file takes no fault of ours for each page, as one to a mapping does.
+    fn copy(&self, memory: &File, skip: impl Fn(&Part) -> bool) -> io::Result<()> {
+        let mut file = BufReader::with_capacity(CHUNK, &self.file);
+        let mut from = file.seek(SeekFrom::Start(self.bytes))?;
+        for part in &self.parts {
+            let mut done = if skip(part) { part.length } else { 0 };
+            if done > 0 {
+                file.seek(SeekFrom::Start(from + done))?;
+            }
+            while done < part.length {
+                let piece = file.fill_buf()?;
+                let count = usize::try_from(part.length - done).map_or(piece.len(), |left| left.min(piece.len()));
+                memory.write_all_at(piece.get(..count).unwrap_or_default(), part.offset + done)?;
+                if count == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                file.consume(count);
+                done += count as u64;
+            }
+            from += part.length;
+        }
+        Ok(())
     }
 }
 
@@ -312,7 +318,7 @@ mod tests {
         let (memory, template) = template();
         let copy = memory::file(64 << 20).expect("memory");
         let mapping = memory::map(&copy, std::slice::from_ref(&(0..64 << 20))).expect("mapping");
-        let kept = template.lay(&mapping).expect("laid");
+        let kept = template.lay(&copy, &mapping).expect("laid");
 
         assert_eq!(kept, [0x10_0000..0x10_9000, 0x30_0000..0x30_2000]);
         let [mut one, mut other, mut shared] = [vec![0; 64 << 20], vec![0; 64 << 20], vec![0; 64 << 20]];
