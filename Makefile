@@ -18,8 +18,8 @@ TOOLS := $(TARGET)/tools/pjdfstest-0.2.2-fsx-0.3.2
 # kernel is built from and with. LINUX_SRC=dir builds from another tree and needs no source package.
 PACKAGES := qemu-system-x86 libcap-ng-dev gcc make flex bison bc libelf-dev xz-utils \
             $(if $(LINUX_SRC),,linux-source-6.12)
-# What the examples and tests run as guests' commands.
-EXAMPLES := python3 git strace
+# What the examples and tests run, as guests' commands and beside them.
+EXAMPLES := python3 git strace e2fsprogs
 # What `make bench` runs beside us.
 PEERS := bubblewrap crun
 
