@@ -32,7 +32,7 @@ use rustix::{
 /// Only those of the control connection; all others the host has been told of.
 pub fn run(control: &mut Control, group: Group, exec: Exec) -> Result<(), Error> {
     // Dialled first and awaited last: the host's answers arrive while the machine is being set up.
-    let streams = Dial::begin();
+    let streams = Dial::begin(control);
     if let Err(failure) = machine::personalize(&exec).and_then(|()| group.limit_memory(exec.memory_max)) {
         return control.fail(failure);
     }
@@ -40,7 +40,7 @@ pub fn run(control: &mut Control, group: Group, exec: Exec) -> Result<(), Error>
     match start(&exec, &group, streams) {
         Ok((namespace, relays)) => {
             drop(exec);
-            Run {
+            let mut run = Run {
                 group,
                 namespace,
                 relays,
@@ -48,11 +48,17 @@ pub fn run(control: &mut Control, group: Group, exec: Exec) -> Result<(), Error>
                 drain: Drain::default(),
                 told: false,
                 running: false,
-            }
-            .watch(control)
-            .map(|never| match never {})
+            };
+            let Err(error) = run.watch(control);
+            // The host has no more to say of this command: nothing of it stays.
+            run.namespace.end();
+            run.group.remove();
+            Err(error)
         }
-        Err(Failure { step, errno }) => control.send(FromGuest::NotStarted { step, errno: errno.raw_os_error() }),
+        Err(Failure { step, errno }) => {
+            group.remove();
+            control.send(FromGuest::NotStarted { step, errno: errno.raw_os_error() })
+        }
     }
 }
 
@@ -65,8 +71,9 @@ fn start(exec: &Exec, group: &Group, streams: Answer<Dial>) -> Result<(Namespace
 struct Dial([Dialling; 3]);
 
 impl Dial {
-    fn begin() -> Answer<Self> {
-        Ok(Self([Dialling::begin(port::STDIN)?, Dialling::begin(port::STDOUT)?, Dialling::begin(port::STDERR)?]))
+    fn begin(control: &Control) -> Answer<Self> {
+        let dial = |first| Dialling::begin(control.port(first));
+        Ok(Self([dial(port::STDIN)?, dial(port::STDOUT)?, dial(port::STDERR)?]))
     }
 
     /// The relays, and the command's ends of their pipes.
@@ -110,7 +117,7 @@ struct Run {
 }
 
 impl Run {
-    fn watch(mut self, control: &mut Control) -> Result<Infallible, Error> {
+    fn watch(&mut self, control: &mut Control) -> Result<Infallible, Error> {
         loop {
             // Standard input does not count: what the command has not read, no one will.
             let incomplete = self.relays[1..].iter().any(Relay::incomplete);
@@ -188,7 +195,7 @@ impl Run {
                         _ = sys::send_signal(&command, signal);
                     }
                 }
-                ToGuest::Mount(_) | ToGuest::Exec(_) => control.fail(Failure::PROTOCOL)?,
+                ToGuest::Mount(_) | ToGuest::Exec(_) | ToGuest::Beside(_) => control.fail(Failure::PROTOCOL)?,
             }
         }
         Ok(())

@@ -2,6 +2,10 @@
 //! The whole conversation with the host: hello, then doing as it says, once each.
 //!
 //! Nothing that differs between runs happens before the host speaks, so that the machine can be copied while it waits.
+//!
+//! Of several commands each has a conversation of its own, with a process of its own at this end: a copy of the first,
+//! which holds what the first has assembled, serves one command, and ends with it. So nothing here knows of more than one
+//! command, nothing of one stays behind, and those that run at the same time share no loop.
 
 use crate::{
     cgroup::Group,
@@ -9,17 +13,23 @@ use crate::{
     devices,
     failure::Failure,
     freeze, machine, mounts, run,
+    sys::{self, Clone},
     vsock::Dialling,
-    wire::{FromGuest, Mount, ToGuest, VERSION, port},
+    wire::{FromGuest, Mount, Step, ToGuest, VERSION, port},
 };
-use rustix::{fd::OwnedFd, io::Errno};
+use core::convert::Infallible;
+use rustix::{
+    fd::OwnedFd,
+    io::Errno,
+    process::{WaitOptions, wait},
+};
 
 /// Speaks with the host for as long as it listens: why it ended.
 pub fn serve() -> Error {
     let ground = lay_ground();
     let Ok(socket) = dial() else { return Error::Closed };
-    let mut control = Control::new(socket);
-    let Err(error) = converse(&mut control, ground);
+    let mut control = Control::new(socket, 0);
+    let Err(error) = converse(&mut control, Some(ground), None);
     if error == Error::Protocol {
         // There is nothing to wait for: the next message could not be told from the last.
         _ = control.fail(Failure::PROTOCOL);
@@ -40,10 +50,12 @@ fn dial() -> rustix::io::Result<OwnedFd> {
     dialling?.complete()
 }
 
-fn converse(control: &mut Control, ground: Result<Group, Failure>) -> Result<core::convert::Infallible, Error> {
+fn converse(
+    control: &mut Control,
+    mut ground: Option<Result<Group, Failure>>,
+    mut group: Option<Group>,
+) -> Result<Infallible, Error> {
     control.send(FromGuest::Hello { version: VERSION })?;
-    let mut ground = Some(ground);
-    let mut group = None;
     loop {
         match control.receive()? {
             ToGuest::Ping => control.send(FromGuest::Pong)?,
@@ -61,6 +73,39 @@ fn converse(control: &mut Control, ground: Result<Group, Failure>) -> Result<cor
                 Some(group) => run::run(control, group, exec)?,
                 None => control.fail(Failure::PROTOCOL)?,
             },
+            ToGuest::Beside(number) => match &group {
+                Some(group) => beside(control, group, number)?,
+                None => control.fail(Failure::PROTOCOL)?,
+            },
+        }
+    }
+}
+
+/// Has a copy of this process serve the command of this number. The copy never returns.
+fn beside(control: &mut Control, group: &Group, number: u32) -> Result<(), Error> {
+    // Nothing else here waits for copies that have ended.
+    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+    match sys::clone(0, None) {
+        Ok(Clone::Child) => {
+            // Whatever it came to, the host has been told, or is gone.
+            let Err(_) = attend(control, group, number);
+            sys::exit(0)
+        }
+        Ok(Clone::Parent { .. }) => Ok(()),
+        Err(errno) => control.fail(Failure { step: Step::Fork, errno }),
+    }
+}
+
+/// Speaks with the host about one command. The copy's end of the first conversation is closed.
+fn attend(control: &mut Control, group: &Group, number: u32) -> Result<Infallible, Error> {
+    let dialling = Dialling::begin(port::of(port::CONTROL, number)).and_then(Dialling::complete);
+    let Ok(socket) = dialling else { return Err(Error::Closed) };
+    *control = Control::new(socket, number);
+    match group.another(number) {
+        Ok(group) => converse(control, None, Some(group)),
+        Err(failure) => {
+            control.fail(failure)?;
+            Err(Error::Closed)
         }
     }
 }
