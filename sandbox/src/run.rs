@@ -6,7 +6,9 @@
 
 mod begin;
 mod exec;
+mod ground;
 mod images_check;
+pub(crate) mod kept;
 mod limits;
 mod lookup;
 mod watch;
@@ -35,7 +37,9 @@ use crate::sys::tsc::Moment;
 use crate::view::{self, View};
 pub use begin::Begin;
 use begin::Images;
-use watch::Watch;
+use ground::Ground;
+use images_check::ImagesCheck;
+use watch::{Furnished, Watch};
 
 /// How long output that the guest had sent before its machine ended may take to reach its reader.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -55,7 +59,7 @@ pub struct Streams {
 }
 
 /// What became of a run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     /// Why it ended.
     pub cause: Cause,
@@ -150,52 +154,70 @@ pub fn run(spec: &Spec, streams: Streams, signals: Option<&Signals>) -> Outcome 
 }
 
 fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &mut Outcome) -> Result<Cause, Error> {
+    let Assembled { mut machine, mut files, mut check, view, lines } = assemble(spec, signals, None, outcome)?;
+    let (control, relays) = lines.connect(streams, spec.output_limit, false)?;
+    let furnished = Furnished::Not(&view, &mut check);
+    let watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished);
+    let watched = watch.until_the_end(&mut Ground::Own { machine: &mut machine, files: &mut files }, outcome);
+    // Whatever else went wrong: with damaged images nothing else means anything.
+    check.passed()?;
+    let mut cause = watched?;
+    files.kill();
+    machine.end()?;
+    if cause.is_of_the_machine() {
+        outcome.console = machine.console().last_lines(CONSOLE_LINES);
+    }
+    relays.settle(outcome, &mut cause)?;
+    outcome.stages.end("end");
+    Ok(cause)
+}
+
+/// A machine that has been started, and what goes with it.
+struct Assembled {
+    machine: Machine,
+    files: fs::Worker,
+    check: ImagesCheck,
+    view: View,
+    /// The connections of its first command.
+    lines: Lines,
+}
+
+/// Starts a machine for this command. With a `supply` further commands may follow.
+fn assemble(
+    spec: &Spec,
+    signals: Option<&Signals>,
+    supply: Option<OwnedFd>,
+    outcome: &mut Outcome,
+) -> Result<Assembled, Error> {
     let begun = Moment::now();
     spec.check()?;
-    let engine = engine::probe(spec.engine, spec.require_kvm)?;
+    let engine = engine::probe(spec.engine, spec.require_kvm, &spec.program)?;
     outcome.engine = Some(engine.clone());
     let store = images::Store::of_user()?;
     let images = Images::find(&engine, &store, spec, begun)?;
-    let (start, mut check, begin, notice) = images.begin(spec.boot, signals)?;
+    let (start, check, begin, notice) = images.begin(spec.boot, signals)?;
     outcome.notices.extend(notice);
     outcome.begin = Some(begin);
     let view = View::of(&request(spec))?;
     outcome.notices.extend_from_slice(view.notices());
     outcome.stages.end("prepare");
 
-    let mut files = fs::Worker::begin(&view, &fs::Start::own())?;
+    let mut files = fs::Worker::begin(&view, &fs::Start::of(spec.program.clone()))?;
     let socket = unless_cancelled(signals, |call| files.connection(call))?;
     outcome.stages.end("view");
 
-    let (lines, ports) = Lines::new()?;
+    let (lines, ports) = Lines::new(0)?;
     let parts = engine::Parts {
         model: images.model,
         start,
-        sockets: engine::Sockets { ports, files: socket },
+        sockets: engine::Sockets { ports, files: socket, supply },
         devices: devices::list,
     };
-    let mut machine = engine.start(parts)?;
+    let machine = engine.start(parts)?;
     // The machine starts meanwhile; it needs the files only once its kernel runs.
     unless_cancelled(signals, |call| files.ready(call))?;
     outcome.stages.end("machine");
-
-    let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?);
-    let budget = Budget::new(spec.output_limit);
-    let relays = Relays {
-        stdin: relay::input("stdin", streams.stdin, lines.stdin)?,
-        stdout: relay::output("stdout", lines.stdout, streams.stdout, Arc::clone(&budget), Arc::clone(&bell))?,
-        stderr: relay::output("stderr", lines.stderr, streams.stderr, Arc::clone(&budget), Arc::clone(&bell))?,
-        budget,
-        bell,
-    };
-    let watch = Watch::new(spec, &view, Session::new(lines.control)?, &relays, signals, &mut check)?;
-    let watched = watch.until_the_end(&mut machine, &mut files, outcome);
-    // Whatever else went wrong: with damaged images nothing else means anything.
-    check.passed()?;
-    let mut cause = watched?;
-    files.kill();
-    finish(&mut machine, &relays, outcome, &mut cause)?;
-    Ok(cause)
+    Ok(Assembled { machine, files, check, view, lines })
 }
 
 /// Waits for the file server, unless a signal ends the run meanwhile. Other signals are for a command, and there is none.
@@ -216,31 +238,6 @@ fn unless_cancelled<T>(
     }
 }
 
-/// Takes the machine down, lets output that was on its way arrive, and settles the verdict.
-fn finish(machine: &mut Machine, relays: &Relays, outcome: &mut Outcome, cause: &mut Cause) -> Result<(), Error> {
-    machine.end()?;
-    relays.flush(Instant::now() + FLUSH_LIMIT)?;
-    if cause.is_of_the_machine() {
-        outcome.console = machine.console().last_lines(CONSOLE_LINES);
-    }
-    outcome.stdin_bytes = relays.stdin.bytes();
-    outcome.stdout_bytes = relays.stdout.bytes();
-    outcome.stderr_bytes = relays.stderr.bytes();
-    let streams = [
-        ("read the command's standard input", &relays.stdin),
-        ("write the command's standard output", &relays.stdout),
-        ("write the command's standard error", &relays.stderr),
-    ];
-    for (what, progress) in streams {
-        if let Some(error) = progress.failure() {
-            // The command's own ending says nothing about bytes that we lost.
-            *cause = Cause::SetupError(format!("cannot {what}: {error}"));
-        }
-    }
-    outcome.stages.end("end");
-    Ok(())
-}
-
 /// The host's ends of the connections that the guest dials.
 struct Lines {
     control: UnixStream,
@@ -250,12 +247,12 @@ struct Lines {
 }
 
 impl Lines {
-    /// Makes the connections: our ends, and the device's by port.
-    fn new() -> io::Result<(Self, Vec<(u32, UnixStream)>)> {
+    /// Makes the connections of the command of this number: our ends, and the device's by port.
+    fn new(number: u32) -> io::Result<(Self, Vec<(u32, UnixStream)>)> {
         let mut ports = Vec::new();
-        let mut line = |port| -> io::Result<UnixStream> {
+        let mut line = |first: u32| -> io::Result<UnixStream> {
             let (ours, theirs) = UnixStream::pair()?;
-            ports.push((port, theirs));
+            ports.push((port::of(first, number), theirs));
             Ok(ours)
         };
         let lines = Self {
@@ -265,6 +262,21 @@ impl Lines {
             stderr: line(port::STDERR)?,
         };
         Ok((lines, ports))
+    }
+
+    /// Connects the streams: the control connection, and what tells of the streams' progress. If the caller goes on
+    /// `using` its input itself, none of it is taken once the command wants no more.
+    fn connect(self, streams: Streams, output_limit: Option<u64>, using: bool) -> io::Result<(UnixStream, Relays)> {
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let budget = Budget::new(output_limit);
+        let relays = Relays {
+            stdin: relay::input("stdin", streams.stdin, self.stdin, using)?,
+            stdout: relay::output("stdout", self.stdout, streams.stdout, Arc::clone(&budget), Arc::clone(&bell))?,
+            stderr: relay::output("stderr", self.stderr, streams.stderr, Arc::clone(&budget), Arc::clone(&bell))?,
+            budget,
+            bell,
+        };
+        Ok((self.control, relays))
     }
 }
 
@@ -296,6 +308,26 @@ impl Relays {
     fn hear(&self) {
         // "Would block" is the only error, and means that there were none.
         let _none = rustix::io::read(&*self.bell, &mut [0; 8]);
+    }
+
+    /// Lets output that was on its way arrive, and settles the verdict.
+    fn settle(&self, outcome: &mut Outcome, cause: &mut Cause) -> io::Result<()> {
+        self.flush(Instant::now() + FLUSH_LIMIT)?;
+        outcome.stdin_bytes = self.stdin.bytes();
+        outcome.stdout_bytes = self.stdout.bytes();
+        outcome.stderr_bytes = self.stderr.bytes();
+        let streams = [
+            ("read the command's standard input", &self.stdin),
+            ("write the command's standard output", &self.stdout),
+            ("write the command's standard error", &self.stderr),
+        ];
+        for (what, progress) in streams {
+            if let Some(error) = progress.failure() {
+                // The command's own ending says nothing about bytes that we lost.
+                *cause = Cause::SetupError(format!("cannot {what}: {error}"));
+            }
+        }
+        Ok(())
     }
 
     fn flush(&self, deadline: Instant) -> io::Result<()> {

@@ -17,6 +17,9 @@ pub const MEMORY_STEP: u64 = 1 << 20;
 /// Most virtual CPUs; the guest kernel is built for no more.
 pub const CPUS_MAX: u32 = 32;
 
+/// This program, to itself.
+pub const OURSELVES: &str = "/proc/self/exe";
+
 /// The variable that says where caches are (XDG Base Directory Specification).
 const CACHE_HOME: &str = "XDG_CACHE_HOME";
 
@@ -51,6 +54,9 @@ pub struct Spec {
     pub boot: bool,
     /// Resource limits and file mode mask the command starts with.
     pub process: Process,
+    /// The program that serves files and runs the machine, in processes of their own: this one, or what a program that
+    /// uses this library has in its place.
+    pub program: PathBuf,
 }
 
 /// A user as the kernel knows one.

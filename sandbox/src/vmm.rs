@@ -157,6 +157,7 @@ impl Given {
             None => None,
             Some(ports) => Some(Sockets {
                 files: next()?.into(),
+                supply: if plan.supply { Some(next()?) } else { None },
                 ports: ports.iter().map(|port| Ok((*port, next()?.into()))).collect::<Result<_, Error>>()?,
             }),
         };

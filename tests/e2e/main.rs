@@ -18,6 +18,7 @@ mod machines;
 mod nested;
 mod probe;
 mod readme;
+mod several;
 mod smp;
 mod status;
 mod stdio;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         nested::CASES,
         probe::CASES,
         readme::CASES,
+        several::CASES,
         smp::CASES,
         status::CASES,
         stdio::CASES,

@@ -18,7 +18,7 @@ use crate::caller::{self, Caller};
 use crate::engine::{self, Isolation};
 use crate::report::Report;
 use crate::run::{Outcome, Streams};
-use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, Sight, Spec, Volume};
+use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, OURSELVES, Sight, Spec, Volume};
 use crate::view::View;
 use crate::{Cause, Signals, Stages};
 
@@ -159,7 +159,8 @@ fn attempt(spec: &Spec, signals: &Signals) -> Outcome {
         }
     };
     if io::stderr().is_terminal()
-        && engine::probe(spec.engine, spec.require_kvm).is_ok_and(|engine| engine.isolation() == Isolation::Emulated)
+        && engine::probe(spec.engine, spec.require_kvm, &spec.program)
+            .is_ok_and(|engine| engine.isolation() == Isolation::Emulated)
     {
         tell(format_args!("sandbox: emulated by QEMU: slow, and no security boundary (sandbox doctor says more)"));
     }
@@ -231,6 +232,7 @@ impl Arguments {
             nested: self.nested.then(nested).transpose()?,
             boot: self.boot,
             process: caller.process.clone(),
+            program: OURSELVES.into(),
         })
     }
 

@@ -17,6 +17,7 @@ fn spec() -> Spec {
         nested: None,
         boot: false,
         process: Process { umask: 0o022, rlimits: vec![] },
+        program: OURSELVES.into(),
     }
 }
 
