@@ -70,6 +70,11 @@ impl Control {
         self.inbox.pop_front()
     }
 
+    /// Leaves a message for whoever takes the next.
+    pub fn put_back(&mut self, message: ToGuest) {
+        self.inbox.push_front(message);
+    }
+
     /// Sends a message, or what the connection takes of it now; [`Control::serve`] sends the rest.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod volumes;
 
 use crate::{
     cgroup::decimal,
+    changes::Layers,
     failure::{Failure, at},
     wire::{self, Mount, Step},
 };
@@ -130,12 +131,13 @@ const NODES: [Node; 8] = [
 ///
 /// # Errors
 /// The step that failed; the machine is then of no further use.
-pub fn assemble(request: &Mount) -> core::result::Result<(), Failure> {
+pub fn assemble(request: &Mount) -> core::result::Result<Layers, Failure> {
     // The modes below are meant as they stand.
     umask(Mode::empty());
     mount_view(&request.volumes).map_err(at(Step::MountView))?;
     let volumes = volumes::Source::open(VIEW).map_err(at(Step::MountView))?;
     mount_root(request.private_bytes).map_err(at(Step::MountRoot))?;
+    let layers = Layers::open(c"/private/upper", c"/view/root").map_err(at(Step::MountRoot))?;
     enter_root().map_err(at(Step::EnterRoot))?;
     // From here on every path is resolved inside the new root, symbolic links of the view included.
     furnish(request.private_bytes).map_err(at(Step::MountSystem))?;
@@ -143,7 +145,7 @@ pub fn assemble(request: &Mount) -> core::result::Result<(), Failure> {
     for (number, volume) in (0..).zip(&request.volumes) {
         volumes.mount(number, volume).map_err(at(Step::MountVolume(number)))?;
     }
-    Ok(())
+    Ok(layers)
 }
 
 /// Read-only if nothing in it can be written to: the kernel then asks for no attributes again just because it has read.

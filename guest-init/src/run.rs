@@ -2,7 +2,7 @@
 //! One run of a command: start it, carry its streams, tell the host what becomes of it.
 //!
 //! One loop around one poll(2) serves everything; nothing in it blocks. It does not end by itself: when all output has
-//! been relayed, the host knows from the ends of the streams, and kills the machine.
+//! been relayed, the host knows from the ends of the streams, and kills the machine, hangs up, or asks for something else.
 
 use crate::{
     cgroup::Group,
@@ -18,7 +18,6 @@ use crate::{
     wire::{Ended, Exec, FromGuest, Step, ToGuest, port},
 };
 use alloc::vec::Vec;
-use core::convert::Infallible;
 use rustix::{
     fd::OwnedFd,
     fs::{Gid, OFlags, Uid, fchown, fcntl_setfl},
@@ -26,7 +25,8 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 
-/// Does as an [`Exec`] says; returns without an error only if the command could not be started at all.
+/// Does as an [`Exec`] says; returns without an error if the command could not be started at all, or when the host has no
+/// more to say of it and goes on to something else.
 ///
 /// # Errors
 /// Only those of the control connection; all others the host has been told of.
@@ -48,12 +48,13 @@ pub fn run(control: &mut Control, group: Group, exec: Exec) -> Result<(), Error>
                 drain: Drain::default(),
                 told: false,
                 running: false,
+                dismissed: false,
             };
-            let Err(error) = run.watch(control);
+            let watched = run.watch(control);
             // The host has no more to say of this command: nothing of it stays.
             run.namespace.end();
             run.group.remove();
-            Err(error)
+            watched
         }
         Err(Failure { step, errno }) => {
             group.remove();
@@ -114,11 +115,14 @@ struct Run {
     told: bool,
     /// Whether the command may be sent signals.
     running: bool,
+    /// Whether the host wants nothing of the command any more.
+    dismissed: bool,
 }
 
 impl Run {
-    fn watch(&mut self, control: &mut Control) -> Result<Infallible, Error> {
-        loop {
+    /// Until the host hangs up, which is an error, or wants something that is not about the command.
+    fn watch(&mut self, control: &mut Control) -> Result<(), Error> {
+        while !self.dismissed {
             // Standard input does not count: what the command has not read, no one will.
             let incomplete = self.relays[1..].iter().any(Relay::incomplete);
             if self.progress == Progress::Over && !incomplete && !self.told {
@@ -131,6 +135,7 @@ impl Run {
                 Action::Wait(timeout) => self.turn(control, timeout)?,
             }
         }
+        Ok(())
     }
 
     fn turn(&mut self, control: &mut Control, timeout: Option<u64>) -> Result<(), Error> {
@@ -186,6 +191,11 @@ impl Run {
     fn obey(&mut self, control: &mut Control) -> Result<(), Error> {
         while let Some(message) = control.arrived() {
             match message {
+                message @ ToGuest::Tell(_) => {
+                    control.put_back(message);
+                    self.dismissed = true;
+                    break;
+                }
                 ToGuest::Ping => control.send(FromGuest::Pong)?,
                 ToGuest::Signal(signal) => {
                     if self.running

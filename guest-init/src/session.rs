@@ -9,6 +9,7 @@
 
 use crate::{
     cgroup::Group,
+    changes::Layers,
     control::{Control, Error},
     devices,
     failure::Failure,
@@ -55,6 +56,7 @@ fn converse(
     mut ground: Option<Result<Group, Failure>>,
     mut group: Option<Group>,
 ) -> Result<Infallible, Error> {
+    let mut layers = None;
     control.send(FromGuest::Hello { version: VERSION })?;
     loop {
         match control.receive()? {
@@ -62,8 +64,9 @@ fn converse(
             // Before the command has started, or after it has ended.
             ToGuest::Signal(_) => {}
             ToGuest::Mount(mount) => match ground.take().map(|ground| furnish(&mount, ground)) {
-                Some(Ok(new)) => {
+                Some(Ok((new, below))) => {
                     group = Some(new);
+                    layers = Some(below);
                     control.send(FromGuest::Mounted)?;
                 }
                 Some(Err(failure)) => control.fail(failure)?,
@@ -74,25 +77,36 @@ fn converse(
                 None => control.fail(Failure::PROTOCOL)?,
             },
             ToGuest::Beside(number) => match &group {
-                Some(group) => beside(control, group, number)?,
+                Some(group) => {
+                    if copy(control)? {
+                        // Whatever it came to, the host has been told, or is gone.
+                        let Err(_) = attend(control, group, number);
+                        sys::exit(0);
+                    }
+                }
+                None => control.fail(Failure::PROTOCOL)?,
+            },
+            ToGuest::Tell(request) => match &layers {
+                Some(layers) => {
+                    if copy(control)? {
+                        layers.tell(&request);
+                        sys::exit(0);
+                    }
+                }
                 None => control.fail(Failure::PROTOCOL)?,
             },
         }
     }
 }
 
-/// Has a copy of this process serve the command of this number. The copy never returns.
-fn beside(control: &mut Control, group: &Group, number: u32) -> Result<(), Error> {
+/// Makes a copy of this process, which is to do one thing and to end; whether this is it.
+fn copy(control: &mut Control) -> Result<bool, Error> {
     // Nothing else here waits for copies that have ended.
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
     match sys::clone(0, None) {
-        Ok(Clone::Child) => {
-            // Whatever it came to, the host has been told, or is gone.
-            let Err(_) = attend(control, group, number);
-            sys::exit(0)
-        }
-        Ok(Clone::Parent { .. }) => Ok(()),
-        Err(errno) => control.fail(Failure { step: Step::Fork, errno }),
+        Ok(Clone::Child) => Ok(true),
+        Ok(Clone::Parent { .. }) => Ok(false),
+        Err(errno) => control.fail(Failure { step: Step::Fork, errno }).map(|()| false),
     }
 }
 
@@ -118,10 +132,9 @@ fn lay_ground() -> Result<Group, Failure> {
 }
 
 /// Everything that can be done before it is known what will run.
-fn furnish(mount: &Mount, ground: Result<Group, Failure>) -> Result<Group, Failure> {
+fn furnish(mount: &Mount, ground: Result<Group, Failure>) -> Result<(Group, Layers), Failure> {
     let group = ground?;
     machine::seed(&mount.entropy)?;
     machine::set_clock(mount.clock)?;
-    mounts::assemble(mount)?;
-    Ok(group)
+    Ok((group, mounts::assemble(mount)?))
 }

@@ -9,6 +9,9 @@
 //! small ([`FROM_GUEST_MAX`]); what the host sends may hold a whole argument list ([`TO_GUEST_MAX`]).
 
 pub mod port;
+mod tell;
+
+pub use tell::Tell;
 
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -55,6 +58,9 @@ pub enum ToGuest {
     /// port, says [`FromGuest::Hello`] and waits for its [`ToGuest::Exec`]. When that connection is closed, whatever is
     /// left of the command is killed. Only after [`ToGuest::Mount`], and instead of an [`ToGuest::Exec`] here.
     Beside(u32),
+    /// Tell of files, as [`crate::record`] says, over the control connection of a number that no command has. What is left
+    /// of the command that this conversation is about is killed first. Only after [`ToGuest::Mount`].
+    Tell(Tell),
 }
 
 /// What the guest says.

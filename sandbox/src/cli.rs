@@ -2,6 +2,7 @@
 //! What can be typed, and what it means. The help texts and man pages come from here.
 
 mod parse;
+mod results;
 pub mod run;
 pub mod shell;
 

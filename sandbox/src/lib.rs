@@ -9,6 +9,7 @@
 //! docs/design.md follows one run from the command line to the exit status.
 
 pub mod caller;
+pub mod changes;
 pub mod cli;
 mod confine;
 mod devices;

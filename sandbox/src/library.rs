@@ -21,7 +21,7 @@ use crate::engine::{Engine, Isolation};
 use crate::outcome::Cause;
 use crate::run::Outcome;
 use crate::run::kept::Kept;
-use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Sight, Spec, Volume};
+use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Results, Sight, Spec, Volume};
 
 /// A virtual machine that runs commands, as many as are asked of it, one after the other or at the same time.
 ///
@@ -238,6 +238,7 @@ impl Builder {
             boot: self.boot,
             process: caller.process,
             program,
+            results: Results::default(),
         };
         base.check()?;
         let (kept, outcome) = Kept::boot(&base).map_err(Error::Machine)?;

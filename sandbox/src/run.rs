@@ -4,6 +4,7 @@
 //! [`run`] assembles the parts and takes them down in order; [`watch`] is the part in between, where the command
 //! lives. Every wait has a deadline, and what the guest does not say in time has an ending of its own.
 
+mod assemble;
 mod begin;
 mod exec;
 mod ground;
@@ -11,12 +12,13 @@ mod images_check;
 pub(crate) mod kept;
 mod limits;
 mod lookup;
+pub mod results;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,21 +26,19 @@ use std::time::{Duration, Instant};
 use guest_init::wire::{self, Usage, port};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
-use crate::devices;
-use crate::engine::{self, Engine, Machine};
+use crate::engine::{self, Engine};
 use crate::fs;
 use crate::outcome::Cause;
 use crate::relay::{self, Budget, Progress, State};
 use crate::session::Session;
 use crate::spec::Spec;
 use crate::stages::Stages;
-use crate::sys::signals::{ENDING, Signals};
-use crate::sys::tsc::Moment;
+use crate::sys::signals::Signals;
 use crate::view::{self, View};
+use assemble::{Assembled, assemble, supply};
 pub use begin::Begin;
-use begin::Images;
 use ground::Ground;
-use images_check::ImagesCheck;
+use results::Keeping;
 use watch::{Furnished, Watch};
 
 /// How long output that the guest had sent before its machine ended may take to reach its reader.
@@ -83,6 +83,8 @@ pub struct Outcome {
     pub console: Vec<String>,
     /// What of the view the caller may not expect.
     pub notices: Vec<String>,
+    /// What was kept of what the command changed.
+    pub results: results::Taken,
 }
 
 impl Outcome {
@@ -101,6 +103,7 @@ impl Outcome {
             stderr_bytes: 0,
             console: Vec::new(),
             notices: Vec::new(),
+            results: results::Taken::default(),
         }
     }
 }
@@ -154,14 +157,24 @@ pub fn run(spec: &Spec, streams: Streams, signals: Option<&Signals>) -> Outcome 
 }
 
 fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &mut Outcome) -> Result<Cause, Error> {
-    let Assembled { mut machine, mut files, mut check, view, lines } = assemble(spec, signals, None, outcome)?;
+    let (supply, theirs) = supply(spec)?;
+    let Assembled { mut machine, mut files, mut check, view, lines } = assemble(spec, signals, theirs, outcome)?;
     let (control, relays) = lines.connect(streams, spec.output_limit, false)?;
     let furnished = Furnished::Not(&view, &mut check);
-    let watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished);
+    let mut watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished);
     let watched = watch.until_the_end(&mut Ground::Own { machine: &mut machine, files: &mut files }, outcome);
+    let session = watch.into_session();
     // Whatever else went wrong: with damaged images nothing else means anything.
     check.passed()?;
     let mut cause = watched?;
+    if let Some(supply) = &supply {
+        let kept = Keeping { session, supply, number: 1 }.keep(spec, &cause, &mut outcome.results);
+        if let Err(error) = kept {
+            // What was asked for is not there, whatever the command did.
+            cause = Cause::SetupError(format!("cannot keep the command's results: {}", crate::explain(&error)));
+        }
+        outcome.stages.end("results");
+    }
     files.kill();
     machine.end()?;
     if cause.is_of_the_machine() {
@@ -170,72 +183,6 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     relays.settle(outcome, &mut cause)?;
     outcome.stages.end("end");
     Ok(cause)
-}
-
-/// A machine that has been started, and what goes with it.
-struct Assembled {
-    machine: Machine,
-    files: fs::Worker,
-    check: ImagesCheck,
-    view: View,
-    /// The connections of its first command.
-    lines: Lines,
-}
-
-/// Starts a machine for this command. With a `supply` further commands may follow.
-fn assemble(
-    spec: &Spec,
-    signals: Option<&Signals>,
-    supply: Option<OwnedFd>,
-    outcome: &mut Outcome,
-) -> Result<Assembled, Error> {
-    let begun = Moment::now();
-    spec.check()?;
-    let engine = engine::probe(spec.engine, spec.require_kvm, &spec.program)?;
-    outcome.engine = Some(engine.clone());
-    let store = images::Store::of_user()?;
-    let images = Images::find(&engine, &store, spec, begun)?;
-    let (start, check, begin, notice) = images.begin(spec.boot, signals)?;
-    outcome.notices.extend(notice);
-    outcome.begin = Some(begin);
-    let view = View::of(&request(spec))?;
-    outcome.notices.extend_from_slice(view.notices());
-    outcome.stages.end("prepare");
-
-    let mut files = fs::Worker::begin(&view, &fs::Start::of(spec.program.clone()))?;
-    let socket = unless_cancelled(signals, |call| files.connection(call))?;
-    outcome.stages.end("view");
-
-    let (lines, ports) = Lines::new(0)?;
-    let parts = engine::Parts {
-        model: images.model,
-        start,
-        sockets: engine::Sockets { ports, files: socket, supply },
-        devices: devices::list,
-    };
-    let machine = engine.start(parts)?;
-    // The machine starts meanwhile; it needs the files only once its kernel runs.
-    unless_cancelled(signals, |call| files.ready(call))?;
-    outcome.stages.end("machine");
-    Ok(Assembled { machine, files, check, view, lines })
-}
-
-/// Waits for the file server, unless a signal ends the run meanwhile. Other signals are for a command, and there is none.
-fn unless_cancelled<T>(
-    signals: Option<&Signals>,
-    mut wait: impl FnMut(Option<BorrowedFd<'_>>) -> Result<T, fs::Error>,
-) -> Result<T, Error> {
-    loop {
-        match wait(signals.map(AsFd::as_fd)) {
-            Err(fs::Error::Called) => {}
-            other => return Ok(other?),
-        }
-        while let Some(signal) = signals.map_or(Ok(None), Signals::next)? {
-            if ENDING.contains(&signal) {
-                return Err(Error::Cancelled(signal));
-            }
-        }
-    }
 }
 
 /// The host's ends of the connections that the guest dials.

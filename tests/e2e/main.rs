@@ -18,6 +18,7 @@ mod machines;
 mod nested;
 mod probe;
 mod readme;
+mod results;
 mod several;
 mod smp;
 mod status;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         nested::CASES,
         probe::CASES,
         readme::CASES,
+        results::CASES,
         several::CASES,
         smp::CASES,
         status::CASES,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::{parse, tell};
+use super::{parse, results, tell};
 use crate::caller::{self, Caller};
 use crate::engine::{self, Isolation};
 use crate::report::Report;
@@ -53,6 +53,8 @@ pub struct Arguments {
     /// Kill the command when it has written more than this
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     output_limit: Option<u64>,
+    #[command(flatten)]
+    results: results::Options,
     /// Hide the tools that PATH finds in the home directory
     #[arg(long)]
     no_home_tools: bool,
@@ -99,6 +101,8 @@ Examples:
   sandbox run -- python3 -c 'print(6*7)'
   sandbox run -- sh -c 'gcc hello.c -o hello && ./hello'     nothing is left on the host
   sandbox run -v \"$PWD/out:/out\" -- cp result.txt /out       but for what a volume takes
+  sandbox run --commit build -- make                         build/ is as make left it, if it succeeded
+  sandbox run --copy-out /tmp/core:. -- ./crashes            a file of the guest, however the command ended
   sandbox run --timeout 10s -m 512M --report run.json -- ./untrusted
 
 Exit status:
@@ -233,6 +237,7 @@ impl Arguments {
             boot: self.boot,
             process: caller.process.clone(),
             program: OURSELVES.into(),
+            results: self.results.of(caller)?,
         })
     }
 
@@ -293,6 +298,7 @@ fn say(outcome: &Outcome) -> ExitCode {
             tell(format_args!("  {line}"));
         }
     }
+    results::show(outcome);
     if io::stderr().is_terminal() {
         outcome.notices.iter().for_each(|notice| tell(format_args!("sandbox: note: {notice}")));
     }

@@ -152,10 +152,12 @@ fn attend(
 ) -> Outcome {
     let mut outcome = Outcome::refused(Cause::SetupError(String::new()), Stages::begin());
     let started = || drop(tell.send(News::Started));
-    let watch = Watch::new(spec, session, relays, Some(signals), Furnished::Already).on_start(started);
+    let mut watch = Watch::new(spec, session, relays, Some(signals), Furnished::Already).on_start(started);
+    let watched = watch.until_the_end(&mut Ground::Shared(fate), &mut outcome);
+    // With its conversation ends whatever is left of the command.
+    drop(watch);
     let settle = || -> Result<Cause, Error> {
-        // With the watch its conversation ends, and with that whatever is left of the command.
-        let mut cause = watch.until_the_end(&mut Ground::Shared(fate), &mut outcome)?;
+        let mut cause = watched?;
         relays.settle(&mut outcome, &mut cause)?;
         outcome.stages.end("end");
         Ok(cause)

@@ -97,7 +97,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Watches until there is a verdict.
-    pub(super) fn until_the_end(mut self, ground: &mut Ground<'_>, outcome: &mut Outcome) -> Result<Cause, Error> {
+    pub(super) fn until_the_end(&mut self, ground: &mut Ground<'_>, outcome: &mut Outcome) -> Result<Cause, Error> {
         loop {
             let ready = self.wait(ground)?;
             if ready.images {
@@ -138,6 +138,11 @@ impl<'a> Watch<'a> {
                 return Ok(cause);
             }
         }
+    }
+
+    /// The conversation, for what comes after the command.
+    pub(super) fn into_session(self) -> Session {
+        self.session
     }
 
     fn next_deadline(&self) -> Option<Instant> {

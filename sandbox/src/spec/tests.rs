@@ -18,6 +18,7 @@ fn spec() -> Spec {
         boot: false,
         process: Process { umask: 0o022, rlimits: vec![] },
         program: OURSELVES.into(),
+        results: Results::default(),
     }
 }
 
