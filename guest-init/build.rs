@@ -29,5 +29,8 @@ fn main() {
         for flag in LINK {
             println!("cargo::rustc-link-arg-bin=guest-init={flag}");
         }
+        let place = std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the package's directory");
+        println!("cargo::rustc-link-arg-bin=guest-init=-Wl,-T,{place}/discard.ld");
+        println!("cargo::rerun-if-changed=discard.ld");
     }
 }

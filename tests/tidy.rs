@@ -19,6 +19,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("virtio/device", &["vhost_user", "mmio", "crate::engine", "kvm", "vsock::", "rng::"]),
     ("virtio/ring", &["vhost_user", "mmio", "crate::engine", "kvm", "vsock::", "rng::"]),
     ("virtio/worker", &["vhost_user", "mmio", "crate::engine", "kvm", "vsock::", "rng::"]),
+    ("virtio/disk", &["vhost", "mmio", "engine", "kvm", "worker", "vsock", "rng::", "qemu", "QEMU"]),
     ("virtio/rng", &["vhost", "mmio", "engine", "kvm", "worker", "vsock", "qemu", "QEMU"]),
     ("virtio/vsock", &["vhost", "mmio", "engine", "kvm", "worker", "rng::", "qemu", "QEMU"]),
     ("virtio/mmio", &["kvm", "crate::engine", "vhost", "vsock::", "rng::"]),

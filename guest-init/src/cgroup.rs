@@ -6,7 +6,7 @@
 
 use crate::{
     failure::{Failure, at},
-    wire::{Step, Usage},
+    wire::{Met, Step, Usage},
 };
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
@@ -15,8 +15,8 @@ use rustix::{
     mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsmount, fsopen},
 };
 
-/// Longest file of the kernel's that is read here; the longest of them, `cpu.stat`, has a few hundred bytes.
-const FILE_MAX: usize = 2048;
+/// Longest file of the kernel's that is read here; the longest of them is `memory.stat`.
+const FILE_MAX: usize = 4096;
 
 /// The group of the command.
 #[derive(Debug)]
@@ -86,6 +86,15 @@ impl Group {
         put(self.directory.as_fd(), c"memory.max", decimal(bytes, &mut digits)).map_err(at(Step::Cgroup))
     }
 
+    /// Limits the processes and threads of the group.
+    ///
+    /// # Errors
+    /// [`Step::Cgroup`].
+    pub fn limit_processes(&self, count: u64) -> core::result::Result<(), Failure> {
+        let mut digits = [0; 20];
+        put(self.directory.as_fd(), c"pids.max", decimal(count, &mut digits)).map_err(at(Step::Cgroup))
+    }
+
     /// The directory of the group, for clone3(2).
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
@@ -94,18 +103,23 @@ impl Group {
     /// What the group has used so far; zero where the kernel does not tell.
     pub fn usage(&self) -> Usage {
         let times = self.text(c"cpu.stat");
+        let memory = self.text(c"memory.stat");
         Usage {
             user_us: field(&times, b"user_usec").unwrap_or(0),
             system_us: field(&times, b"system_usec").unwrap_or(0),
             memory_peak: number(&self.text(c"memory.peak")).unwrap_or(0),
             processes_peak: number(&self.text(c"pids.peak")).unwrap_or(0),
+            faults: field(&memory, b"pgfault").unwrap_or(0),
+            major_faults: field(&memory, b"pgmajfault").unwrap_or(0),
+            ..Usage::default()
         }
     }
 
-    /// How many of its processes the kernel has killed for want of memory.
-    pub fn oom_kills(&self) -> u32 {
+    /// Which of its limits the group has met.
+    pub fn met(&self) -> Met {
         let kills = field(&self.text(c"memory.events"), b"oom_kill").unwrap_or(0);
-        u32::try_from(kills).unwrap_or(u32::MAX)
+        let refused = field(&self.text(c"pids.events"), b"max").unwrap_or(0);
+        Met { oom_kills: u32::try_from(kills).unwrap_or(u32::MAX), processes_refused: refused, ..Met::default() }
     }
 
     /// The start of a file of the group, padded with NUL bytes.
@@ -145,7 +159,7 @@ fn number(text: &[u8]) -> Option<u64> {
 }
 
 /// The number in the line `name number` of a flat keyed file.
-fn field(text: &[u8], name: &[u8]) -> Option<u64> {
+pub(crate) fn field(text: &[u8], name: &[u8]) -> Option<u64> {
     text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name)?.strip_prefix(b" ")).and_then(number)
 }
 

@@ -8,12 +8,15 @@
 use rustix::{
     fd::AsFd,
     fs::{Mode, OFlags, openat},
-    io::{Result, write},
+    io::{Errno, Result, write},
     mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
 };
 
 /// By the names that the kernel gives to what its command line lists, in that order.
 const NAMES: [&[u8]; 3] = [b"virtio-mmio.0", b"virtio-mmio.1", b"virtio-mmio.2"];
+
+/// The one after them.
+const DISK: &[u8] = b"virtio-mmio.3";
 
 /// Has the kernel drive the machine's devices.
 ///
@@ -25,5 +28,10 @@ pub fn bind() -> Result<()> {
     let system = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
     let driver = c"bus/platform/drivers/virtio-mmio/bind";
     let driver = openat(&system, driver, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    NAMES.iter().try_for_each(|name| write(&driver, name).map(drop))
+    NAMES.iter().try_for_each(|name| write(&driver, name).map(drop))?;
+    match write(&driver, DISK) {
+        // Most machines have none, and their kernels have not been told of one.
+        Err(Errno::NODEV) => Ok(()),
+        other => other.map(drop),
+    }
 }

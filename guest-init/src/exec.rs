@@ -136,6 +136,7 @@ mod tests {
             umask: 0o22,
             rlimits: vec![],
             memory_max: 1 << 20,
+            processes_max: None,
             hostname: ByteBuf::from("h"),
             clock: Clock { seconds: 0, nanoseconds: 0 },
             entropy: [0; 32],

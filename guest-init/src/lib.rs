@@ -42,6 +42,8 @@ pub mod progress;
 #[cfg(any(feature = "init", test))]
 pub mod relay;
 #[cfg(any(feature = "init", test))]
+pub mod room;
+#[cfg(any(feature = "init", test))]
 pub mod run;
 #[cfg(any(feature = "init", test))]
 pub mod session;

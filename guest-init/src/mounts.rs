@@ -11,6 +11,7 @@
 //! The initramfs cannot be pivoted away, so the overlay is moved over it, as switch_root(8) does. A process that breaks
 //! out of the chroot(2) this needs arrives at the top of the stack of mounts, which is the overlay again.
 
+mod memory;
 mod volumes;
 
 use crate::{
@@ -38,6 +39,9 @@ const ROOT: &CStr = c"/root-new";
 /// for a layer that is never mounted twice.
 const OVERLAY: &CStr = c"lowerdir=/view/root,upperdir=/private/upper,workdir=/private/work,redirect_dir=on,index=off,metacopy=off,xino=auto";
 
+/// The same without a care for what would be left after a crash: nothing is.
+const OVERLAY_ON_DISK: &CStr = c"lowerdir=/view/root,upperdir=/private/upper,workdir=/private/work,redirect_dir=on,index=off,metacopy=off,xino=auto,volatile";
+
 /// Directories where anyone must be able to write, whatever the view shows there.
 const PUBLIC: [&CStr; 2] = [c"/tmp", c"/var/tmp"];
 const PUBLIC_MODE: u32 = 0o1777;
@@ -59,7 +63,7 @@ struct System {
     options: &'static CStr,
     /// Whether the view has a directory to mount it on. To ask again, by mkdir(2), is a request to the host.
     shown: bool,
-    /// Whether the size of the private layer bounds this one too.
+    /// Whether the host bounds its size.
     bounded: bool,
     /// Whether a kernel without it will do.
     optional: bool,
@@ -136,16 +140,26 @@ pub fn assemble(request: &Mount) -> core::result::Result<Layers, Failure> {
     umask(Mode::empty());
     mount_view(&request.volumes).map_err(at(Step::MountView))?;
     let volumes = volumes::Source::open(VIEW).map_err(at(Step::MountView))?;
-    mount_root(request.private_bytes).map_err(at(Step::MountRoot))?;
+    mount_root(request).map_err(at(Step::MountRoot))?;
     let layers = Layers::open(c"/private/upper", c"/view/root").map_err(at(Step::MountRoot))?;
     enter_root().map_err(at(Step::EnterRoot))?;
     // From here on every path is resolved inside the new root, symbolic links of the view included.
-    furnish(request.private_bytes).map_err(at(Step::MountSystem))?;
+    furnish(request.shm_bytes).map_err(at(Step::MountSystem))?;
     // Last, so that a volume may lie anywhere, also in what was mounted above.
+    mount_memory(request, 0)?;
     for (number, volume) in (0..).zip(&request.volumes) {
         volumes.mount(number, volume).map_err(at(Step::MountVolume(number)))?;
+        mount_memory(request, number + 1)?;
     }
     Ok(layers)
+}
+
+/// Mounts what is to be mounted after so many volumes.
+fn mount_memory(request: &Mount, volumes: u32) -> core::result::Result<(), Failure> {
+    for (number, tmpfs) in (0..).zip(&request.tmpfs).filter(|(_, tmpfs)| tmpfs.after == volumes) {
+        memory::mount_tmpfs(tmpfs).map_err(at(Step::MountTmpfs(number)))?;
+    }
+    Ok(())
 }
 
 /// Read-only if nothing in it can be written to: the kernel then asks for no attributes again just because it has read.
@@ -156,14 +170,28 @@ fn mount_view(volumes: &[wire::Volume]) -> Result<()> {
     mount(wire::VIEW_TAG, VIEW, c"virtiofs", flags, None)
 }
 
-fn mount_root(private_bytes: u64) -> Result<()> {
+fn mount_root(request: &Mount) -> Result<()> {
     directory(PRIVATE, 0o755)?;
     directory(ROOT, 0o755)?;
-    // Inodes are not limited apart: they count as memory of the command's group.
-    mount(c"private", PRIVATE, c"tmpfs", MountFlags::empty(), &*bounded(c"mode=755,nr_inodes=0", private_bytes))?;
+    let overlay = if request.disk {
+        mount_disk()?;
+        OVERLAY_ON_DISK
+    } else {
+        // Inodes are not limited apart: they count as memory of the command's group.
+        let options = bounded(c"mode=755,nr_inodes=0", request.private_bytes);
+        mount(c"private", PRIVATE, c"tmpfs", MountFlags::empty(), &*options)?;
+        OVERLAY
+    };
     mkdir(c"/private/upper", Mode::from_raw_mode(0o755))?;
     mkdir(c"/private/work", Mode::from_raw_mode(0o755))?;
-    mount(c"root", ROOT, c"overlay", MountFlags::empty(), OVERLAY)
+    mount(c"root", ROOT, c"overlay", MountFlags::empty(), overlay)
+}
+
+/// The kernel's own list of devices is the only one that has the disk's number, and stays below the root.
+fn mount_disk() -> Result<()> {
+    directory(c"/dev", 0o755)?;
+    mount(c"dev", c"/dev", c"devtmpfs", MountFlags::empty(), c"")?;
+    mount(c"/dev/vda", PRIVATE, c"ext4", MountFlags::NOATIME, c"")
 }
 
 fn enter_root() -> Result<()> {
@@ -173,12 +201,12 @@ fn enter_root() -> Result<()> {
     chdir(c"/")
 }
 
-fn furnish(private_bytes: u64) -> Result<()> {
+fn furnish(shm_bytes: u64) -> Result<()> {
     for path in PUBLIC {
         open_to_all(path)?;
     }
     for system in SYSTEMS {
-        match mount_system(&system, private_bytes) {
+        match mount_system(&system, shm_bytes) {
             Err(Errno::NODEV) if system.optional => {}
             other => other?,
         }
@@ -195,11 +223,11 @@ fn furnish(private_bytes: u64) -> Result<()> {
     occupy_standard_streams()
 }
 
-fn mount_system(system: &System, private_bytes: u64) -> Result<()> {
+fn mount_system(system: &System, shm_bytes: u64) -> Result<()> {
     if !system.shown {
         mkdir(system.target, Mode::from_raw_mode(0o755))?;
     }
-    let sized = system.bounded.then(|| bounded(system.options, private_bytes));
+    let sized = system.bounded.then(|| bounded(system.options, shm_bytes));
     mount(system.kind, system.target, system.kind, system.flags, sized.as_deref().unwrap_or(system.options))
 }
 
@@ -251,6 +279,7 @@ mod tests {
     fn the_overlay_lies_on_the_shares_root() {
         let lower = format!("lowerdir={}/{},", VIEW.to_str().unwrap(), wire::VIEW_ROOT);
         assert!(OVERLAY.to_str().unwrap().starts_with(&lower));
+        assert_eq!(OVERLAY_ON_DISK.to_str().unwrap(), format!("{},volatile", OVERLAY.to_str().unwrap()));
     }
 
     #[test]

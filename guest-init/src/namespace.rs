@@ -8,17 +8,17 @@
 //! It stays outside the command's cgroup, where the memory limit cannot make the kernel pick it.
 
 use crate::{
-    cgroup::Group,
+    cgroup::{self, Group},
     exec::{Program, become_command},
     failure::{Failure, at},
     progress::{Event, Report},
     sys::{self, Clone, Closing, Standard, Watch, standard},
-    wire::{self, Decoder, End, Exec, Step},
+    wire::{self, Decoder, End, Exec, Step, Transfer},
 };
 use rustix::{
     fd::{AsFd, OwnedFd},
     fs::{Mode, OFlags, fcntl_setfl, open},
-    io::{Errno, read, write},
+    io::{Errno, pread, read, write},
     mount::{MountFlags, mount},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, PidfdGetfdFlags, Signal, WaitOptions, pidfd_getfd, set_parent_process_death_signal, wait, waitpid},
@@ -142,7 +142,7 @@ impl First<'_> {
                 fail(&self.report, failure)
             }
             Ok(Clone::Parent { pid, pidfd }) => match take_post(&self.report, &pidfd) {
-                Ok(()) => reap(pid),
+                Ok(()) => reap(pid, accounts()),
                 Err(errno) => fail(&self.report, Failure { step: Step::Stream, errno }),
             },
             Err(failure) => fail(&self.report, failure),
@@ -174,16 +174,30 @@ fn take_post(report: &OwnedFd, pidfd: &OwnedFd) -> rustix::io::Result<()> {
 
 /// Reaps until nothing is left, then waits for the end of the machine. To exit would be to take the namespace's mounts
 /// down one by one, while init has the ending to tell.
-fn reap(command: Pid) -> ! {
+fn reap(command: Pid, accounts: Option<OwnedFd>) -> ! {
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == command => {
-                say(standard(Standard::Input), Report::Ended(ending(status.as_raw())))
+                let transfer = accounts.as_ref().and_then(transferred);
+                say(standard(Standard::Input), Report::Ended(ending(status.as_raw()), transfer))
             }
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => _ = sys::poll(&mut [], None),
         }
     }
+}
+
+/// This process's own account of input and output, to which that of each process it reaps is added; opened while no one
+/// has laid anything over `/proc`.
+fn accounts() -> Option<OwnedFd> {
+    open(c"/proc/self/io", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// What has been added up. What this process itself has moved by then is a few dozen bytes.
+fn transferred(accounts: &OwnedFd) -> Option<Transfer> {
+    let mut text = [0; 512];
+    pread(accounts, &mut text[..], 0).ok()?;
+    Some(Transfer { read: cgroup::field(&text, b"rchar:")?, written: cgroup::field(&text, b"wchar:")? })
 }
 
 /// Pipes take a report whole or, if init is gone, not at all.

@@ -3,7 +3,7 @@
 //!
 //! A machine of states without descriptors. Not for the streams, whose end is a matter of its own ([`crate::drain`]).
 
-use crate::wire::{End, Message, Step};
+use crate::wire::{End, Message, Step, Transfer};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,8 @@ pub enum Report {
     Forked,
     /// It did not become the command.
     Failed(Step, i32),
-    /// It has ended.
-    Ended(End),
+    /// It has ended, and had transferred so much, if the kernel tells.
+    Ended(End, Option<Transfer>),
 }
 
 impl Message for Report {
@@ -40,8 +40,8 @@ pub enum News {
     Started,
     /// It could not be run.
     NotStarted(Step, i32),
-    /// It has ended.
-    Ended(End),
+    /// It has ended, and had transferred so much, if that is known.
+    Ended(End, Option<Transfer>),
 }
 
 /// Where the command is.
@@ -71,14 +71,16 @@ impl Progress {
                 (Self::Over, Some(News::NotStarted(step, errno)))
             }
             // It was so quick that its ending was read before the gate.
-            (Self::Preparing, Event::Report(Report::Ended(end))) => {
+            (Self::Preparing, Event::Report(Report::Ended(end, transfer))) => {
                 tell(News::Started);
-                (Self::Over, Some(News::Ended(end)))
+                (Self::Over, Some(News::Ended(end, transfer)))
             }
-            (Self::Running, Event::Report(Report::Ended(end))) => (Self::Over, Some(News::Ended(end))),
+            (Self::Running, Event::Report(Report::Ended(end, transfer))) => {
+                (Self::Over, Some(News::Ended(end, transfer)))
+            }
             (Self::Running, Event::NamespaceEnded(signal)) => {
                 let reset = signal.is_some_and(|signal| RESET.contains(&signal));
-                (Self::Over, Some(News::Ended(if reset { End::Reset } else { End::Lost })))
+                (Self::Over, Some(News::Ended(if reset { End::Reset } else { End::Lost }, None)))
             }
             (Self::Making | Self::Preparing, Event::NamespaceEnded(_)) => {
                 (Self::Over, Some(News::NotStarted(Step::Fork, Errno::CHILD.raw_os_error())))
@@ -99,7 +101,8 @@ mod tests {
     use Event::{GateOpen, NamespaceEnded};
 
     const FORKED: Event = Event::Report(Report::Forked);
-    const EXITED: Event = Event::Report(Report::Ended(End::Exited(3)));
+    const EXITED: Event = Event::Report(Report::Ended(End::Exited(3), Some(MUCH)));
+    const MUCH: Transfer = Transfer { read: u64::MAX, written: u64::MAX };
 
     fn told(events: &[Event]) -> Vec<News> {
         let mut progress = Progress::default();
@@ -112,13 +115,13 @@ mod tests {
 
     #[test]
     fn a_command_starts_and_ends() {
-        let expected = [News::Started, News::Ended(End::Exited(3))];
+        let expected = [News::Started, News::Ended(End::Exited(3), Some(MUCH))];
         assert_eq!(told(&[FORKED, GateOpen, EXITED, NamespaceEnded(None)]), expected);
     }
 
     #[test]
     fn a_quick_command_has_started_before_it_ended() {
-        let expected = [News::Started, News::Ended(End::Exited(3))];
+        let expected = [News::Started, News::Ended(End::Exited(3), Some(MUCH))];
         assert_eq!(told(&[FORKED, EXITED, GateOpen, NamespaceEnded(None)]), expected);
     }
 
@@ -134,10 +137,10 @@ mod tests {
     #[test]
     fn a_namespace_that_ends_early_took_the_command_with_it() {
         let ended_by = |signal| told(&[FORKED, GateOpen, NamespaceEnded(signal)])[1];
-        assert_eq!(ended_by(Some(1)), News::Ended(End::Reset));
-        assert_eq!(ended_by(Some(2)), News::Ended(End::Reset));
-        assert_eq!(ended_by(Some(9)), News::Ended(End::Lost));
-        assert_eq!(ended_by(None), News::Ended(End::Lost));
+        assert_eq!(ended_by(Some(1)), News::Ended(End::Reset, None));
+        assert_eq!(ended_by(Some(2)), News::Ended(End::Reset, None));
+        assert_eq!(ended_by(Some(9)), News::Ended(End::Lost, None));
+        assert_eq!(ended_by(None), News::Ended(End::Lost, None));
     }
 
     #[test]
@@ -148,8 +151,11 @@ mod tests {
 
     #[test]
     fn reports_fit_their_limit() {
-        for report in [Report::Forked, Report::Failed(Step::MountVolume(u32::MAX), i32::MIN), Report::Ended(End::Lost)]
-        {
+        for report in [
+            Report::Forked,
+            Report::Failed(Step::MountVolume(u32::MAX), i32::MIN),
+            Report::Ended(End::Signaled(255), Some(MUCH)),
+        ] {
             let frame = wire::encode(&report).unwrap();
             assert_eq!(wire::decode::<Report>(&frame[wire::HEADER_LEN..]), Ok(report));
         }

@@ -13,9 +13,10 @@ use crate::{
     namespace::Namespace,
     progress::{News, Progress},
     relay::Relay,
+    room::Room,
     sys::{self, Watch},
     vsock::Dialling,
-    wire::{Ended, Exec, FromGuest, Step, ToGuest, port},
+    wire::{Ended, Exec, FromGuest, Met, Step, Tally, ToGuest, Transfer, Usage, port},
 };
 use alloc::vec::Vec;
 use rustix::{
@@ -30,10 +31,10 @@ use rustix::{
 ///
 /// # Errors
 /// Only those of the control connection; all others the host has been told of.
-pub fn run(control: &mut Control, group: Group, exec: Exec) -> Result<(), Error> {
+pub fn run(control: &mut Control, group: Group, room: Room, exec: Exec) -> Result<(), Error> {
     // Dialled first and awaited last: the host's answers arrive while the machine is being set up.
     let streams = Dial::begin(control);
-    if let Err(failure) = machine::personalize(&exec).and_then(|()| group.limit_memory(exec.memory_max)) {
+    if let Err(failure) = machine::personalize(&exec).and_then(|()| limit(&group, &exec)) {
         return control.fail(failure);
     }
     control.send(FromGuest::Ready)?;
@@ -42,6 +43,7 @@ pub fn run(control: &mut Control, group: Group, exec: Exec) -> Result<(), Error>
             drop(exec);
             let mut run = Run {
                 group,
+                room,
                 namespace,
                 relays,
                 progress: Progress::default(),
@@ -61,6 +63,11 @@ pub fn run(control: &mut Control, group: Group, exec: Exec) -> Result<(), Error>
             control.send(FromGuest::NotStarted { step, errno: errno.raw_os_error() })
         }
     }
+}
+
+fn limit(group: &Group, exec: &Exec) -> Result<(), Failure> {
+    group.limit_memory(exec.memory_max)?;
+    exec.processes_max.map_or(Ok(()), |count| group.limit_processes(count))
 }
 
 fn start(exec: &Exec, group: &Group, streams: Answer<Dial>) -> Result<(Namespace, [Relay; 3]), Failure> {
@@ -107,6 +114,7 @@ fn pipe(exec: &Exec) -> Answer<(OwnedFd, OwnedFd)> {
 /// A command on its way.
 struct Run {
     group: Group,
+    room: Room,
     namespace: Namespace,
     relays: [Relay; 3],
     progress: Progress,
@@ -179,12 +187,19 @@ impl Run {
                 self.drain.begin(sys::monotonic_ms());
                 control.send(FromGuest::NotStarted { step, errno })
             }
-            News::Ended(end) => {
+            News::Ended(end, transfer) => {
                 self.running = false;
                 self.drain.begin(sys::monotonic_ms());
-                let (usage, oom_kills) = (self.group.usage(), self.group.oom_kills());
-                control.send(FromGuest::Ended(Ended { end, usage, oom_kills }))
+                control.send(FromGuest::Ended(Ended { end, tally: self.tally(transfer) }))
             }
+        }
+    }
+
+    fn tally(&self, transfer: Option<Transfer>) -> Tally {
+        let filled = self.room.filled();
+        Tally {
+            usage: Usage { private_bytes: filled.private_bytes, transfer, ..self.group.usage() },
+            met: Met { full: filled.full, ..self.group.met() },
         }
     }
 
@@ -196,7 +211,7 @@ impl Run {
                     self.dismissed = true;
                     break;
                 }
-                ToGuest::Ping => control.send(FromGuest::Pong)?,
+                ToGuest::Ping => control.send(FromGuest::Pong(self.tally(None)))?,
                 ToGuest::Signal(signal) => {
                     if self.running
                         && let Some(command) = self.namespace.command()

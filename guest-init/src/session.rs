@@ -13,10 +13,12 @@ use crate::{
     control::{Control, Error},
     devices,
     failure::Failure,
-    freeze, machine, mounts, run,
+    freeze, machine, mounts,
+    room::Room,
+    run,
     sys::{self, Clone},
     vsock::Dialling,
-    wire::{FromGuest, Mount, Step, ToGuest, VERSION, port},
+    wire::{FromGuest, Mount, Step, Tally, ToGuest, VERSION, port},
 };
 use core::convert::Infallible;
 use rustix::{
@@ -54,18 +56,18 @@ fn dial() -> rustix::io::Result<OwnedFd> {
 fn converse(
     control: &mut Control,
     mut ground: Option<Result<Group, Failure>>,
-    mut group: Option<Group>,
+    mut group: Option<(Group, Room)>,
 ) -> Result<Infallible, Error> {
     let mut layers = None;
     control.send(FromGuest::Hello { version: VERSION })?;
     loop {
         match control.receive()? {
-            ToGuest::Ping => control.send(FromGuest::Pong)?,
+            ToGuest::Ping => control.send(FromGuest::Pong(Tally::default()))?,
             // Before the command has started, or after it has ended.
             ToGuest::Signal(_) => {}
             ToGuest::Mount(mount) => match ground.take().map(|ground| furnish(&mount, ground)) {
-                Some(Ok((new, below))) => {
-                    group = Some(new);
+                Some(Ok((new, room, below))) => {
+                    group = Some((new, room));
                     layers = Some(below);
                     control.send(FromGuest::Mounted)?;
                 }
@@ -73,19 +75,19 @@ fn converse(
                 None => control.fail(Failure::PROTOCOL)?,
             },
             ToGuest::Exec(exec) => match group.take() {
-                Some(group) => run::run(control, group, exec)?,
+                Some((group, room)) => run::run(control, group, room, exec)?,
                 None => control.fail(Failure::PROTOCOL)?,
             },
-            ToGuest::Beside(number) => match &group {
-                Some(group) => {
-                    if copy(control)? {
-                        // Whatever it came to, the host has been told, or is gone.
-                        let Err(_) = attend(control, group, number);
-                        sys::exit(0);
-                    }
+            ToGuest::Beside(_) if group.is_none() => control.fail(Failure::PROTOCOL)?,
+            ToGuest::Beside(number) => {
+                if copy(control)?
+                    && let Some((group, room)) = group.take()
+                {
+                    // Whatever it came to, the host has been told, or is gone.
+                    let Err(_) = attend(control, &group, room, number);
+                    sys::exit(0);
                 }
-                None => control.fail(Failure::PROTOCOL)?,
-            },
+            }
             ToGuest::Tell(request) => match &layers {
                 Some(layers) => {
                     if copy(control)? {
@@ -111,12 +113,12 @@ fn copy(control: &mut Control) -> Result<bool, Error> {
 }
 
 /// Speaks with the host about one command. The copy's end of the first conversation is closed.
-fn attend(control: &mut Control, group: &Group, number: u32) -> Result<Infallible, Error> {
+fn attend(control: &mut Control, group: &Group, room: Room, number: u32) -> Result<Infallible, Error> {
     let dialling = Dialling::begin(port::of(port::CONTROL, number)).and_then(Dialling::complete);
     let Ok(socket) = dialling else { return Err(Error::Closed) };
     *control = Control::new(socket, number);
     match group.another(number) {
-        Ok(group) => converse(control, None, Some(group)),
+        Ok(group) => converse(control, None, Some((group, room))),
         Err(failure) => {
             control.fail(failure)?;
             Err(Error::Closed)
@@ -132,9 +134,10 @@ fn lay_ground() -> Result<Group, Failure> {
 }
 
 /// Everything that can be done before it is known what will run.
-fn furnish(mount: &Mount, ground: Result<Group, Failure>) -> Result<(Group, Layers), Failure> {
+fn furnish(mount: &Mount, ground: Result<Group, Failure>) -> Result<(Group, Room, Layers), Failure> {
     let group = ground?;
     machine::seed(&mount.entropy)?;
     machine::set_clock(mount.clock)?;
-    Ok((group, mounts::assemble(mount)?))
+    let layers = mounts::assemble(mount)?;
+    Ok((group, Room::new(&mount.tmpfs), layers))
 }

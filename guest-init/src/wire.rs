@@ -8,14 +8,17 @@
 //! The two directions have different limits because the two ends are not equals. What the guest sends is hostile and
 //! small ([`FROM_GUEST_MAX`]); what the host sends may hold a whole argument list ([`TO_GUEST_MAX`]).
 
+mod mount;
 pub mod port;
+mod tally;
 mod tell;
 
-pub use tell::Tell;
-
 use alloc::vec::Vec;
+pub use mount::{Mount, Tmpfs, Volume};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
+pub use tally::{Met, Tally, Transfer, Usage, full};
+pub use tell::Tell;
 
 /// Version of this protocol. Both ends must be of the same: they are built together.
 pub const VERSION: u16 = 5;
@@ -101,32 +104,8 @@ pub enum FromGuest {
         /// Bytes of standard error.
         stderr: u64,
     },
-    /// Answer to [`ToGuest::Ping`].
-    Pong,
-}
-
-/// How to assemble the guest's root.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// The time now; what is made from here on carries it.
-    pub clock: Clock,
-    /// Fresh random bytes: file systems draw their identities when they are mounted.
-    pub entropy: [u8; 32],
-    /// Size limit of the private layer and of the guest's temporary file systems, in bytes each.
-    pub private_bytes: u64,
-    /// Destinations of the volumes; entry *n* is served as `volumes/n` of the share.
-    pub volumes: Vec<Volume>,
-}
-
-/// One `-v SRC:DST[:ro]`, as the guest needs to know it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Volume {
-    /// Absolute path in the guest, without a NUL byte.
-    pub target: ByteBuf,
-    /// Whether the entry is a directory (else a file).
-    pub directory: bool,
-    /// Whether to mount it read-only. The host enforces it on its own; this makes the error come early.
-    pub read_only: bool,
+    /// Answer to [`ToGuest::Ping`]: what the command has used so far.
+    Pong(Tally),
 }
 
 /// The command and everything about it that differs between runs.
@@ -156,6 +135,8 @@ pub struct Exec {
     pub rlimits: Vec<Rlimit>,
     /// Memory the command and its children may use, in bytes (cgroup v2 `memory.max`).
     pub memory_max: u64,
+    /// Processes and threads the command may have, itself included (cgroup v2 `pids.max`), if that is limited.
+    pub processes_max: Option<u64>,
     /// Host name.
     pub hostname: ByteBuf,
     /// The time now, once more: the machine may have been frozen since it was told.
@@ -197,6 +178,8 @@ pub enum Step {
     MountSystem,
     /// Mounting the volume of this number.
     MountVolume(u32),
+    /// Mounting the tmpfs of this number.
+    MountTmpfs(u32),
     /// Making the assembled tree the root.
     EnterRoot,
     /// Seeding the random number generator.
@@ -229,9 +212,7 @@ pub struct Ended {
     /// The ending itself.
     pub end: End,
     /// What it used.
-    pub usage: Usage,
-    /// Processes of the command's cgroup that the guest's kernel killed for want of memory.
-    pub oom_kills: u32,
+    pub tally: Tally,
 }
 
 /// The ending itself.
@@ -245,19 +226,6 @@ pub enum End {
     Reset,
     /// The command's PID namespace ended without telling how the command did.
     Lost,
-}
-
-/// What the command and its children used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// CPU time in user mode, microseconds.
-    pub user_us: u64,
-    /// CPU time in the kernel, microseconds.
-    pub system_us: u64,
-    /// Highest memory use, bytes (cgroup v2 `memory.peak`).
-    pub memory_peak: u64,
-    /// Most processes and threads at one time (cgroup v2 `pids.peak`); 0 if the kernel does not tell.
-    pub processes_peak: u64,
 }
 
 /// Why bytes are not a frame of this protocol.

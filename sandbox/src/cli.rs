@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What can be typed, and what it means. The help texts and man pages come from here.
 
+mod limits;
 mod parse;
 mod results;
 pub mod run;

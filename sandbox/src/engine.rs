@@ -18,7 +18,6 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 
-use crate::devices;
 use crate::sys::signals::Signals;
 use crate::sys::tsc::Moment;
 use crate::virtio::{Device, Id};
@@ -68,7 +67,7 @@ pub struct Parts {
     /// What the devices are connected to.
     pub sockets: Sockets,
     /// Makes the devices, in the order of their addresses, wherever the machine runs.
-    pub devices: fn(Sockets) -> [Attachment; devices::COUNT],
+    pub devices: fn(Sockets) -> io::Result<Vec<Attachment>>,
 }
 
 /// What sort of machine it is. This and what it boots decide what it is when it has booted; nothing of a run does.
@@ -80,6 +79,8 @@ pub struct Model {
     pub cpus: u32,
     /// Whether the CPUs can virtualize in turn; the kernel must be of the flavour that uses it.
     pub nested: bool,
+    /// Whether it has a disk.
+    pub disk: bool,
     /// Whether its kernel clears each page before it reads a file into it.
     pub clears_file_pages: bool,
 }
@@ -115,6 +116,8 @@ pub struct Sockets {
     pub files: UnixStream,
     /// Where further ports come from while the machine runs, if any may.
     pub supply: Option<OwnedFd>,
+    /// The disk, if the machine has one.
+    pub disk: Option<File>,
 }
 
 /// A device, wherever it runs.

@@ -21,7 +21,7 @@ use crate::engine::{Engine, Isolation};
 use crate::outcome::Cause;
 use crate::run::Outcome;
 use crate::run::kept::Kept;
-use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Results, Sight, Spec, Volume};
+use crate::spec::{self, Choice, Limits, MEMORY_DEFAULT, MEMORY_STEP, Results, Sight, Spec, Volume};
 
 /// A virtual machine that runs commands, as many as are asked of it, one after the other or at the same time.
 ///
@@ -109,6 +109,7 @@ pub struct Builder {
     directory: Option<PathBuf>,
     volumes: Vec<Volume>,
     memory: u64,
+    private: Option<u64>,
     cpus: u32,
     engine: Choice,
     require_kvm: bool,
@@ -123,6 +124,7 @@ impl Default for Builder {
             directory: None,
             volumes: Vec::new(),
             memory: MEMORY_DEFAULT,
+            private: None,
             cpus: 1,
             engine: Choice::Auto,
             require_kvm: false,
@@ -168,6 +170,14 @@ impl Builder {
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes.checked_next_multiple_of(MEMORY_STEP).unwrap_or(bytes);
+        self
+    }
+
+    /// Bytes that commands may write to the private layer, half of the memory unless said. What is more than that lies on a
+    /// disk of the machine, a file of the host without a name.
+    #[must_use]
+    pub fn disk_size(mut self, bytes: u64) -> Self {
+        self.private = Some(bytes);
         self
     }
 
@@ -232,6 +242,7 @@ impl Builder {
             cpus: self.cpus,
             timeout: None,
             output_limit: None,
+            limits: Limits { private: self.private, ..Limits::default() },
             engine: self.engine,
             require_kvm: self.require_kvm,
             nested: None,

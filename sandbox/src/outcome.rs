@@ -16,7 +16,12 @@ pub enum Cause {
     /// Our time limit passed.
     Timeout,
     /// The guest ran out of its memory.
-    Oom(Victim),
+    Oom {
+        /// Whom its kernel killed.
+        victim: Victim,
+        /// The most that the command and its children had used, in bytes; zero if that is not known.
+        peak: u64,
+    },
     /// The program exists but cannot be run; why.
     NotExecutable(String),
     /// There is no such program; where it was looked for.
@@ -42,12 +47,28 @@ pub enum Cause {
 }
 
 /// Whom the guest's kernel killed for want of memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Victim {
-    /// The command.
-    Command,
+    /// The command, or one of its children whose end was its own; which process, if the kernel's word has come.
+    Command(Option<Killed>),
     /// Guest init: the machine as a whole had no memory left.
     Init,
+}
+
+/// A process that the guest's kernel killed for want of memory, in the kernel's words. Whoever is root in the guest can
+/// forge them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Killed {
+    /// What it called itself.
+    pub name: String,
+    /// Its number as the guest's kernel counts; the command's own namespace counts otherwise.
+    pub pid: u32,
+}
+
+impl fmt::Display for Killed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.name, self.pid)
+    }
 }
 
 impl Cause {
@@ -58,7 +79,7 @@ impl Cause {
             Self::Exited(_) => "exited",
             Self::Signaled(_) => "signaled",
             Self::Timeout => "timeout",
-            Self::Oom(_) => "oom",
+            Self::Oom { .. } => "oom",
             Self::NotExecutable(_) => "not_executable",
             Self::NotFound(_) => "not_found",
             Self::GuestPanic => "guest_panic",
@@ -80,7 +101,7 @@ impl Cause {
             Self::Exited(status) => *status,
             Self::Signaled(signal) => signal.saturating_add(128),
             Self::Timeout => 124,
-            Self::Oom(_) => 137,
+            Self::Oom { .. } => 137,
             Self::NotExecutable(_) => 126,
             Self::NotFound(_) => 127,
             Self::GuestPanic
@@ -100,7 +121,7 @@ impl Cause {
     pub fn signal(&self) -> Option<i32> {
         match self {
             Self::Signaled(signal) => Some(i32::from(*signal)),
-            Self::Oom(Victim::Command) => Some(9),
+            Self::Oom { victim: Victim::Command(_), .. } => Some(9),
             Self::Cancelled(signal) => Some(*signal),
             _ => None,
         }
@@ -116,7 +137,7 @@ impl Cause {
                 | Self::LostContact(_)
                 | Self::VmmCrash(_)
                 | Self::BootTimeout
-                | Self::Oom(Victim::Init)
+                | Self::Oom { victim: Victim::Init, .. }
         )
     }
 
@@ -133,10 +154,20 @@ impl fmt::Display for Cause {
             Self::Exited(status) => write!(f, "the command exited with status {status}"),
             Self::Signaled(signal) => write!(f, "signal {signal} killed the command"),
             Self::Timeout => write!(f, "the command exceeded its time limit and was killed"),
-            Self::Oom(Victim::Command) => {
-                write!(f, "the guest ran out of memory and killed the command; give it more with -m")
+            Self::Oom { victim: Victim::Command(who), peak } => {
+                write!(f, "the guest ran out of memory and killed ")?;
+                match who {
+                    Some(who) => write!(f, "{who}")?,
+                    None => write!(f, "the command")?,
+                }
+                if *peak > 0 {
+                    write!(f, " at a peak of {} MiB", peak >> 20)?;
+                }
+                write!(f, "; give it more with -m")
             }
-            Self::Oom(Victim::Init) => write!(f, "the guest ran out of memory as a whole; give it more with -m"),
+            Self::Oom { victim: Victim::Init, .. } => {
+                write!(f, "the guest ran out of memory as a whole; give it more with -m")
+            }
             Self::NotExecutable(why) | Self::NotFound(why) => write!(f, "{why}"),
             Self::GuestPanic => write!(f, "the guest's kernel panicked"),
             Self::GuestReset(how) => write!(f, "the guest rebooted or powered off before the command had ended: {how}"),
@@ -161,7 +192,7 @@ mod tests {
             (Cause::Exited(7), 7),
             (Cause::Signaled(9), 137),
             (Cause::Timeout, 124),
-            (Cause::Oom(Victim::Command), 137),
+            (Cause::Oom { victim: Victim::Command(None), peak: 0 }, 137),
             (Cause::NotExecutable(text()), 126),
             (Cause::NotFound(text()), 127),
             (Cause::GuestPanic, 125),
@@ -179,5 +210,15 @@ mod tests {
         for (cause, code) in table {
             assert_eq!(cause.code(), code, "{}", cause.name());
         }
+    }
+
+    #[test]
+    fn want_of_memory_names_whom_it_killed_and_the_peak() {
+        let who = Some(Killed { name: "cc1".to_owned(), pid: 57 });
+        let text = Cause::Oom { victim: Victim::Command(who), peak: 224 << 20 }.to_string();
+        assert_eq!(
+            text,
+            "the guest ran out of memory and killed cc1 (pid 57) at a peak of 224 MiB; give it more with -m"
+        );
     }
 }

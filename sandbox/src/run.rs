@@ -12,6 +12,8 @@ mod images_check;
 pub(crate) mod kept;
 mod limits;
 mod lookup;
+mod met;
+mod mount;
 pub mod results;
 mod watch;
 
@@ -23,21 +25,23 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use guest_init::wire::{self, Usage, port};
+use guest_init::wire::{Tally, port};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
+use crate::disk;
 use crate::engine::{self, Engine};
 use crate::fs;
-use crate::outcome::Cause;
+use crate::outcome::{Cause, Killed};
 use crate::relay::{self, Budget, Progress, State};
 use crate::session::Session;
 use crate::spec::Spec;
 use crate::stages::Stages;
 use crate::sys::signals::Signals;
-use crate::view::{self, View};
+use crate::view;
 use assemble::{Assembled, assemble, supply};
 pub use begin::Begin;
 use ground::Ground;
+pub use met::Hit;
 use results::Keeping;
 use watch::{Furnished, Watch};
 
@@ -71,8 +75,14 @@ pub struct Outcome {
     pub begin: Option<Begin>,
     /// Where the time went.
     pub stages: Stages,
-    /// What the command used.
-    pub usage: Usage,
+    /// What the command used, and which limits it met, as far as the guest has told.
+    pub tally: Tally,
+    /// Whether it told when the command ended, or was ended by a limit; else the figures are older, or none.
+    pub tallied: bool,
+    /// Which limits were met.
+    pub hits: Vec<Hit>,
+    /// Whom the guest's kernel killed for want of memory; the last few.
+    pub killed: Vec<Killed>,
     /// Bytes taken from standard input.
     pub stdin_bytes: u64,
     /// Bytes written to standard output.
@@ -97,7 +107,10 @@ impl Outcome {
             engine: None,
             begin: None,
             stages,
-            usage: Usage::default(),
+            tally: Tally::default(),
+            tallied: false,
+            hits: Vec::new(),
+            killed: Vec::new(),
             stdin_bytes: 0,
             stdout_bytes: 0,
             stderr_bytes: 0,
@@ -125,6 +138,8 @@ enum Error {
     View(#[from] view::Error),
     #[error("cannot start the file server")]
     FileServer(#[from] fs::Error),
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
     #[error("cannot start the virtual machine")]
     Engine(#[from] engine::Error),
     #[error("cannot set up the run")]
@@ -158,7 +173,7 @@ pub fn run(spec: &Spec, streams: Streams, signals: Option<&Signals>) -> Outcome 
 
 fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &mut Outcome) -> Result<Cause, Error> {
     let (supply, theirs) = supply(spec)?;
-    let Assembled { mut machine, mut files, mut check, view, lines } = assemble(spec, signals, theirs, outcome)?;
+    let Assembled { mut machine, mut files, mut check, view, lines, disk } = assemble(spec, signals, theirs, outcome)?;
     let (control, relays) = lines.connect(streams, spec.output_limit, false)?;
     let furnished = Furnished::Not(&view, &mut check);
     let mut watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished);
@@ -177,11 +192,17 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     }
     files.kill();
     machine.end()?;
+    outcome.killed = machine.console().killed().to_vec();
     if cause.is_of_the_machine() {
         outcome.console = machine.console().last_lines(CONSOLE_LINES);
     }
     relays.settle(outcome, &mut cause)?;
     outcome.stages.end("end");
+    met::name_victim(&mut cause, &outcome.tally, &outcome.killed);
+    outcome.hits = met::hits(spec, &cause, &outcome.tally, &outcome.killed);
+    if disk.as_ref().is_some_and(disk::is_starved) {
+        outcome.hits.push(met::starved(&disk::place()));
+    }
     Ok(cause)
 }
 
@@ -310,20 +331,4 @@ pub fn request(spec: &Spec) -> view::Request {
             .as_ref()
             .map(|nested| view::Nested { program: nested.program.clone(), images: nested.images.clone() }),
     }
-}
-
-/// What the guest is told about its root.
-fn mount(spec: &Spec, view: &View) -> io::Result<wire::Mount> {
-    let volumes = view.volumes().iter().map(|volume| wire::Volume {
-        target: exec::bytes(volume.target.as_os_str()),
-        directory: volume.source.is_dir(),
-        read_only: volume.read_only,
-    });
-    // Half of the memory, as Linux's own tmpfs would take; the other half stays for the command.
-    Ok(wire::Mount {
-        clock: exec::clock()?,
-        entropy: exec::entropy()?,
-        private_bytes: spec.memory / 2,
-        volumes: volumes.collect(),
-    })
 }

@@ -140,7 +140,10 @@ mod tests {
             clock: wire::Clock { seconds: 0, nanoseconds: 0 },
             entropy: [0; 32],
             private_bytes: 1,
+            disk: false,
+            shm_bytes: 1,
             volumes: volumes.collect(),
+            tmpfs: vec![],
         });
         session.send(&message).unwrap();
         let mut decoder = Decoder::default();

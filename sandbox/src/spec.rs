@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What to run, as plain data. Nothing here touches the machine but [`Spec::check`], which explains every refusal.
 
+mod limits;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use limits::{DISK_MAX, DISK_MIN, Limits, Tmpfs, ULIMITS, Ulimit};
 
 /// Least memory a guest boots with, in bytes.
 pub const MEMORY_MIN: u64 = 128 << 20;
@@ -44,6 +48,8 @@ pub struct Spec {
     pub timeout: Option<Duration>,
     /// Limit of what the command may write to its standard streams, in bytes.
     pub output_limit: Option<u64>,
+    /// What else it may use.
+    pub limits: Limits,
     /// Which engine to use.
     pub engine: Choice,
     /// Whether anything but hardware virtualization is refused.
@@ -181,6 +187,23 @@ pub enum Error {
     /// A time limit of zero.
     #[error("a time limit of zero leaves the command no time; leave --timeout out for none")]
     Timeout,
+    /// No process at all.
+    #[error("a limit of no processes leaves no room for the command; leave --pids-limit out for none")]
+    Processes,
+    /// A soft limit above its hard one.
+    #[error("--ulimit {0}: the soft limit is above the hard one; write it as {0}=SOFT:HARD")]
+    Ulimit(&'static str),
+    /// A file system too small or too large.
+    #[error("{0}: a file system of the guest holds between {min}M and {max}T", min = DISK_MIN >> 20, max = DISK_MAX >> 40)]
+    Size(&'static str),
+    /// A place where no file system can be.
+    #[error(
+        "--tmpfs {0:?}: name an absolute path without . and .., neither / nor in /proc, /sys or /dev (--shm-size is for /dev/shm)"
+    )]
+    TmpfsTarget(PathBuf),
+    /// Two of them in one place.
+    #[error("--tmpfs {0:?} is given twice")]
+    TmpfsTwice(PathBuf),
 }
 
 impl Spec {
@@ -237,7 +260,7 @@ impl Spec {
         if self.timeout == Some(Duration::ZERO) {
             return Err(Error::Timeout);
         }
-        Ok(())
+        self.limits.check()
     }
 }
 

@@ -32,6 +32,12 @@ impl Stages {
         self.list.iter().map(|(name, duration)| (*name, duration.as_secs_f64() * 1e3))
     }
 
+    /// How long a stage took; no time if it has not been.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Duration {
+        self.list.iter().find(|(own, _)| *own == name).map_or(Duration::ZERO, |(_, duration)| *duration)
+    }
+
     /// From the first stage's beginning to the last one's end, in milliseconds.
     #[must_use]
     pub fn total(&self) -> f64 {

@@ -7,6 +7,7 @@
 //! [`remote`]. Not for choosing devices: that is `devices`' part.
 
 pub mod device;
+pub mod disk;
 pub mod mmio;
 pub mod remote;
 pub mod ring;

@@ -50,6 +50,8 @@ enum Error {
     Template(#[source] io::Error),
     #[error("the template is damaged")]
     Damaged,
+    #[error("cannot look at the disk")]
+    Disk(#[source] io::Error),
     #[error("cannot take in the device of another process")]
     Remote(#[from] remote::Error),
     #[error("cannot assemble the virtual machine")]
@@ -99,8 +101,8 @@ fn run(link: &Packets) -> Result<Word, Error> {
     let shared = memory::map_without(&given.memory, &layout::memory(plan.memory), &kept)?;
     let parts = vm::Parts {
         kvm: given.kvm,
-        devices: given.sockets.map_or(Ok(Vec::new()), |sockets| backings(devices::list(sockets)))?,
-        announced: devices::COUNT,
+        devices: given.sockets.map_or(Ok(Vec::new()), backings)?,
+        announced: devices::count(plan.disk),
         memory,
         shared,
         start,
@@ -157,6 +159,7 @@ impl Given {
             None => None,
             Some(ports) => Some(Sockets {
                 files: next()?.into(),
+                disk: if plan.disk { Some(next()?.into()) } else { None },
                 supply: if plan.supply { Some(next()?) } else { None },
                 ports: ports.iter().map(|port| Ok((*port, next()?.into()))).collect::<Result<_, Error>>()?,
             }),
@@ -166,10 +169,10 @@ impl Given {
 }
 
 /// What the machine's windows are made for.
-fn backings(devices: [Attachment; devices::COUNT]) -> Result<Vec<Backing>, Error> {
+fn backings(sockets: Sockets) -> Result<Vec<Backing>, Error> {
     let backing = |attachment| match attachment {
         Attachment::Local(device) => Ok(Backing::Local(device, || Role::Device.enter())),
         Attachment::Remote(Remote { id, tag, socket }) => Ok(Backing::Remote(Backend::of(id, tag, socket)?)),
     };
-    devices.into_iter().map(backing).collect()
+    devices::list(sockets).map_err(Error::Disk)?.into_iter().map(backing).collect()
 }

@@ -9,12 +9,15 @@ mod arguments;
 mod caller;
 mod conformance;
 mod counts;
+mod disk;
 mod endings;
 mod files;
 mod isolation;
 mod jobs;
 mod kill;
+mod limits;
 mod machines;
+mod neighbours;
 mod nested;
 mod probe;
 mod readme;
@@ -41,12 +44,15 @@ fn main() -> ExitCode {
         caller::CASES,
         conformance::CASES,
         counts::CASES,
+        disk::CASES,
         endings::CASES,
         files::CASES,
         isolation::CASES,
         jobs::CASES,
         kill::CASES,
+        limits::CASES,
         machines::CASES,
+        neighbours::CASES,
         nested::CASES,
         probe::CASES,
         readme::CASES,

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{Case, Need};
+use sandbox::outcome::Victim;
 use sandbox::{Cause, Error, Sandbox, Stdio};
 use tests::{Bench, program, tier};
 
@@ -86,7 +87,10 @@ fn limits_and_signals_end_one_and_not_the_other() -> Result {
     assert!(matches!(missing, Some(Ok(Cause::NotFound(_)))), "{missing:?}");
     let hog = "a=x; while :; do a=$a$a; done";
     let hog = sandbox.command("sh").args(["-c", hog]).stderr(Stdio::null()).status();
-    assert_eq!(hog.map_err(cause), Err(Ok(Cause::Oom(sandbox::outcome::Victim::Command))));
+    let hog = hog.map_err(cause);
+    assert!(matches!(hog, Err(Ok(Cause::Oom { victim: Victim::Command(_), .. }))), "{hog:?}");
+    let few = sandbox.command("sh").args(["-c", "ls | cat"]).pids_limit(1).stderr(Stdio::null()).status();
+    assert!(few.is_ok_and(|status| !status.success()), "it made a process more than it may");
 
     let mut stopped = sandbox.command("sh");
     stopped.args(["-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done"]).stdout(Stdio::piped());

@@ -28,8 +28,6 @@ pub(crate) const CASES: &[Case] = &[
     case!(guest_panic_is_named),
     case!(power_off_is_a_guest_reset),
     case!(hard_reset_is_a_guest_reset),
-    case!(want_of_memory_is_named),
-    case!(output_limit_is_kept),
     case!(interrupt_is_130),
     case!(interrupt_is_130_before_there_is_a_machine, Need::Program("strace")),
     case!(command_cleans_up_when_cancelled),
@@ -136,22 +134,6 @@ fn power_off_is_a_guest_reset() -> Result {
 fn hard_reset_is_a_guest_reset() -> Result {
     let ran = Bench::new().run(["-u", "0", "--", "sh", "-c", "echo b > /proc/sysrq-trigger; sleep 60"]).wait();
     ran.expect(125, "guest_reset");
-    Ok(())
-}
-
-fn want_of_memory_is_named() -> Result {
-    let bench = Bench::new();
-    let eat = "x = []\nwhile True: x.append(bytearray(b'x') * (1 << 20))";
-    let ran = bench.run(["-m", "256M", "--", "/usr/bin/python3", "-c", eat]).wait();
-    ran.expect(137, "oom");
-    assert_eq!(ran.report["oom_victim"], "command");
-    Ok(())
-}
-
-fn output_limit_is_kept() -> Result {
-    let ran = Bench::new().run(["--output-limit", "10k", "--", "yes"]).wait();
-    ran.expect(125, "output_limit");
-    assert_eq!(ran.stdout.len(), 10 << 10);
     Ok(())
 }
 

@@ -49,7 +49,7 @@ impl Source {
 }
 
 /// Makes a directory and the parents it lacks.
-fn directories(path: &[u8]) -> Result<()> {
+pub(super) fn directories(path: &[u8]) -> Result<()> {
     match mkdir(path, Mode::from_raw_mode(0o755)) {
         Err(Errno::NOENT) => {
             directories(parent(path).ok_or(Errno::NOENT)?)?;

@@ -15,9 +15,27 @@ fn exec() -> Exec {
         umask: 0o022,
         rlimits: vec![Rlimit { resource: 3, soft: 8 << 20, hard: u64::MAX }],
         memory_max: 1 << 30,
+        processes_max: Some(64),
         hostname: ByteBuf::from(*b"sandbox"),
         clock: Clock { seconds: -1, nanoseconds: 999_999_999 },
         entropy: [7; 32],
+    }
+}
+
+/// One with this number everywhere.
+fn tally(number: u64) -> Tally {
+    Tally {
+        usage: Usage {
+            user_us: number,
+            system_us: number,
+            memory_peak: number,
+            processes_peak: number,
+            faults: number,
+            major_faults: number,
+            private_bytes: number,
+            transfer: Some(Transfer { read: number, written: number }),
+        },
+        met: Met { oom_kills: u32::try_from(number).unwrap_or(u32::MAX), processes_refused: number, full: number },
     }
 }
 
@@ -49,7 +67,7 @@ fn truncation_delivers_nothing() {
 
 #[test]
 fn wrong_header_is_named() {
-    let good = encode(&FromGuest::Pong).unwrap();
+    let good = encode(&FromGuest::Pong(tally(0))).unwrap();
     let mut magic = good.clone();
     magic[0] = b'x';
     assert_eq!(collect::<FromGuest>(&magic, 64), Err(Error::Magic(*b"xb")));
@@ -63,7 +81,7 @@ fn wrong_header_is_named() {
 
 #[test]
 fn trailing_bytes_in_a_payload_are_refused() {
-    let mut frame = encode(&FromGuest::Pong).unwrap();
+    let mut frame = encode(&FromGuest::Pong(tally(0))).unwrap();
     frame.push(0);
     frame[4] += 1;
     assert_eq!(collect::<FromGuest>(&frame, 64), Err(Error::Payload));
@@ -78,9 +96,9 @@ fn too_long_a_message_is_not_sent() {
 
 #[test]
 fn every_guest_message_fits_its_limit() {
-    let usage = Usage { user_us: u64::MAX, system_us: u64::MAX, memory_peak: u64::MAX, processes_peak: u64::MAX };
-    let ended = Ended { end: End::Signaled(255), usage, oom_kills: u32::MAX };
+    let ended = Ended { end: End::Signaled(255), tally: tally(u64::MAX) };
     assert!(encode(&FromGuest::Ended(ended)).is_ok());
+    assert!(encode(&FromGuest::Pong(tally(u64::MAX))).is_ok());
 }
 
 /// Frames of real messages with bytes changed, cut and joined, and plain noise: never a panic, never more held than one
@@ -89,16 +107,15 @@ fn every_guest_message_fits_its_limit() {
 #[test]
 fn hostile_frames() {
     let wanted = std::env::var("SANDBOX_FUZZ_ITERATIONS").ok().and_then(|value| value.parse().ok());
-    let usage = Usage { user_us: 1, system_us: u64::MAX, memory_peak: 3, processes_peak: 4 };
     let models: Vec<Vec<u8>> = [
         FromGuest::Hello { version: VERSION },
         FromGuest::Mounted,
         FromGuest::Started,
         FromGuest::NotStarted { step: Step::MountVolume(7), errno: 2 },
         FromGuest::Failed { step: Step::Exec, errno: -1 },
-        FromGuest::Ended(Ended { end: End::Signaled(9), usage, oom_kills: 1 }),
+        FromGuest::Ended(Ended { end: End::Signaled(9), tally: tally(1 << 40) }),
         FromGuest::Drained { stdout: 300, stderr: u64::MAX },
-        FromGuest::Pong,
+        FromGuest::Pong(tally(7)),
     ]
     .iter()
     .map(|message| encode(message).unwrap())

@@ -13,12 +13,13 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::{parse, results, tell};
+use super::{limits, parse, results, tell};
 use crate::caller::{self, Caller};
 use crate::engine::{self, Isolation};
 use crate::report::Report;
-use crate::run::{Outcome, Streams};
+use crate::run::{Hit, Outcome, Streams};
 use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, OURSELVES, Sight, Spec, Volume};
+use crate::usage::Table;
 use crate::view::View;
 use crate::{Cause, Signals, Stages};
 
@@ -54,6 +55,8 @@ pub struct Arguments {
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     output_limit: Option<u64>,
     #[command(flatten)]
+    limits: limits::Limits,
+    #[command(flatten)]
     results: results::Options,
     /// Hide the tools that PATH finds in the home directory
     #[arg(long)]
@@ -82,6 +85,9 @@ pub struct Arguments {
     /// Print where the time went, on standard error
     #[arg(long)]
     timings: bool,
+    /// Print what the run used, on standard error
+    #[arg(long)]
+    usage: bool,
     /// Accepted for those used to docker: standard input is always passed on
     #[arg(short, long, hide = true)]
     interactive: bool,
@@ -103,7 +109,8 @@ Examples:
   sandbox run -v \"$PWD/out:/out\" -- cp result.txt /out       but for what a volume takes
   sandbox run --commit build -- make                         build/ is as make left it, if it succeeded
   sandbox run --copy-out /tmp/core:. -- ./crashes            a file of the guest, however the command ended
-  sandbox run --timeout 10s -m 512M --report run.json -- ./untrusted
+  sandbox run --timeout 10s -m 512M --pids-limit 50 --report run.json -- ./untrusted
+  sandbox run --ulimit cpu=5 --tmpfs /cache:size=64M --usage -- ./untrusted
 
 Exit status:
   124  the time limit passed        125  sandbox itself or the guest failed
@@ -126,7 +133,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Ok(report) => report,
         Err(error) => return complain(&Cause::UsageError(error)),
     };
-    let timings = arguments.timings;
+    let (timings, usage) = (arguments.timings, arguments.usage);
     let (outcome, spec) = match prepare(&arguments) {
         Err(cause) => (Outcome::refused(cause, stages), None),
         Ok((spec, _)) if arguments.explain => return explain(&spec),
@@ -135,6 +142,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let mut code = say(&outcome);
     if timings {
         tell(format_args!("{}", outcome.stages));
+    }
+    if usage {
+        tell(format_args!("{}", Table(&outcome)));
     }
     if let Some(mut file) = report
         && let Err(error) = write_report(&mut file, &Report::new(&outcome, spec.as_ref()))
@@ -231,6 +241,7 @@ impl Arguments {
             cpus: self.cpus,
             timeout: self.timeout,
             output_limit: self.output_limit,
+            limits: self.limits.spec(),
             engine: self.engine,
             require_kvm: self.require_kvm,
             nested: self.nested.then(nested).transpose()?,
@@ -302,7 +313,13 @@ fn say(outcome: &Outcome) -> ExitCode {
     if io::stderr().is_terminal() {
         outcome.notices.iter().for_each(|notice| tell(format_args!("sandbox: note: {notice}")));
     }
-    complain(&outcome.cause)
+    let code = complain(&outcome.cause);
+    // A command that got through has nothing to be told of; what the cause has said is not said again.
+    if outcome.cause.code() != 0 {
+        let said = |hit: &&Hit| hit.ended && outcome.cause.needs_words();
+        outcome.hits.iter().filter(|hit| !said(hit)).for_each(|hit| tell(format_args!("sandbox: {}", hit.words)));
+    }
+    code
 }
 
 fn complain(cause: &Cause) -> ExitCode {

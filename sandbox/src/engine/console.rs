@@ -4,11 +4,15 @@
 //! The guest writes here as much as it likes, so only the end is kept; and whoever is root in the guest can print any
 //! line, so nothing read here is ever taken for success.
 
+mod killed;
+
 use guest_init::frozen::ANNOUNCEMENT;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+
+use crate::outcome::Killed;
 
 /// How much of the console is kept, in bytes: a panic's trace and what led to it.
 const KEPT: usize = 64 << 10;
@@ -32,6 +36,7 @@ pub struct Console {
     stopped: bool,
     frozen: bool,
     open: bool,
+    killed: Vec<Killed>,
 }
 
 impl Console {
@@ -50,6 +55,7 @@ impl Console {
             stopped: false,
             frozen: false,
             open: true,
+            killed: Vec::new(),
         })
     }
 
@@ -97,6 +103,12 @@ impl Console {
         self.stopped
     }
 
+    /// Whom the kernel says it has killed for want of memory; the last few.
+    #[must_use]
+    pub fn killed(&self) -> &[Killed] {
+        &self.killed
+    }
+
     /// Whether the guest said that it is frozen. For a machine that was started for that, and runs no command.
     #[must_use]
     pub fn frozen(&self) -> bool {
@@ -125,6 +137,7 @@ impl Console {
         for byte in bytes {
             if *byte == b'\n' {
                 self.judge();
+                killed::note(&self.line, &mut self.killed);
                 self.line.clear();
             } else if self.line.len() < 256 {
                 self.line.push(*byte);

@@ -47,6 +47,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The disk.
+    #[error("cannot look at the disk")]
+    Disk(#[source] io::Error),
     /// A device cannot be served.
     #[error("cannot serve the {device} device")]
     Device {
@@ -86,7 +89,7 @@ pub struct Qemu {
 pub(super) fn start(program: &Path, parts: Parts) -> Result<Qemu, Error> {
     let mut launch = Launch::new(parts.model)?;
     let mut servers = Vec::new();
-    for attachment in (parts.devices)(parts.sockets) {
+    for attachment in (parts.devices)(parts.sockets).map_err(Error::Disk)? {
         let device = match attachment {
             Attachment::Local(device) => {
                 let id = device.traits().id;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{Child, Error, Sandbox, set};
 use crate::run::{Outcome, Streams};
-use crate::spec::Spec;
+use crate::spec::{Limits, Spec};
 use crate::stages::Stages;
 
 /// What a standard stream of a command is connected to: [`std::process::Stdio`] does not say what it holds.
@@ -94,6 +94,7 @@ pub struct Command<'a> {
     streams: [Option<Stdio>; 3],
     timeout: Option<Duration>,
     output_limit: Option<u64>,
+    processes: Option<u64>,
 }
 
 impl<'a> Command<'a> {
@@ -107,6 +108,7 @@ impl<'a> Command<'a> {
             streams: [None, None, None],
             timeout: None,
             output_limit: None,
+            processes: None,
         }
     }
 
@@ -185,6 +187,12 @@ impl<'a> Command<'a> {
         self
     }
 
+    /// Lets it have this many processes and threads, itself included; it cannot make more.
+    pub fn pids_limit(&mut self, count: u64) -> &mut Self {
+        self.processes = Some(count);
+        self
+    }
+
     /// Runs it and waits for its end.
     ///
     /// # Errors
@@ -260,6 +268,7 @@ impl<'a> Command<'a> {
             workdir,
             timeout: self.timeout,
             output_limit: self.output_limit,
+            limits: Limits { processes: self.processes, ..base.limits.clone() },
             ..Spec::clone(base)
         }
     }

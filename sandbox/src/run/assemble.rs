@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The parts of a run put together, up to a machine that has been started. Not for what is said to it.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -8,6 +9,7 @@ use super::begin::Images;
 use super::images_check::ImagesCheck;
 use super::{Error, Lines, Outcome, request};
 use crate::devices;
+use crate::disk;
 use crate::engine::{self, Machine};
 use crate::fs;
 use crate::packets::{self, Packets};
@@ -33,6 +35,8 @@ pub(super) struct Assembled {
     pub(super) view: View,
     /// The connections of its first command.
     pub(super) lines: Lines,
+    /// What its private layer lies on, if not on memory alone.
+    pub(super) disk: Option<File>,
 }
 
 /// Starts a machine for this command. With a `supply` further commands may follow.
@@ -59,18 +63,24 @@ pub(super) fn assemble(
     let socket = unless_cancelled(signals, |call| files.connection(call))?;
     outcome.stages.end("view");
 
+    let disk = spec.disk().map(disk::make).transpose()?;
     let (lines, ports) = Lines::new(0)?;
     let parts = engine::Parts {
         model: images.model,
         start,
-        sockets: engine::Sockets { ports, files: socket, supply },
+        sockets: engine::Sockets {
+            ports,
+            files: socket,
+            disk: disk.as_ref().map(File::try_clone).transpose()?,
+            supply,
+        },
         devices: devices::list,
     };
     let machine = engine.start(parts)?;
     // The machine starts meanwhile; it needs the files only once its kernel runs.
     unless_cancelled(signals, |call| files.ready(call))?;
     outcome.stages.end("machine");
-    Ok(Assembled { machine, files, check, view, lines })
+    Ok(Assembled { machine, files, check, view, lines, disk })
 }
 
 /// Waits for the file server, unless a signal ends the run meanwhile. Other signals are for a command, and there is none.

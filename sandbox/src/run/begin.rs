@@ -57,6 +57,7 @@ impl<'a> Images<'a> {
             memory: spec.memory,
             cpus: spec.cpus,
             nested: spec.nested.is_some(),
+            disk: spec.disk().is_some(),
             clears_file_pages: kernel.is_edited(),
         };
         Ok(Self { engine, store, kernel, initramfs, model, begun })

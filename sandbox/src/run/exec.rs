@@ -51,8 +51,9 @@ pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
         gid: spec.user.gid,
         groups: spec.user.groups.clone(),
         umask: spec.process.umask,
-        rlimits: spec.process.rlimits.iter().map(|&(resource, soft, hard)| Rlimit { resource, soft, hard }).collect(),
+        rlimits: spec.rlimits().into_iter().map(|(resource, soft, hard)| Rlimit { resource, soft, hard }).collect(),
         memory_max: spec.memory - RESERVE,
+        processes_max: spec.limits.processes,
         hostname: ByteBuf::from(HOSTNAME),
         clock: clock()?,
         entropy: entropy()?,
@@ -83,7 +84,9 @@ pub(super) fn bytes(text: &OsStr) -> ByteBuf {
 pub(super) fn ended(ended: &Ended) -> Cause {
     match ended.end {
         // A shell reports the killed child as 137; either way the memory was the reason.
-        End::Signaled(9) | End::Exited(137) if ended.oom_kills > 0 => Cause::Oom(Victim::Command),
+        End::Signaled(9) | End::Exited(137) if ended.tally.met.oom_kills > 0 => {
+            Cause::Oom { victim: Victim::Command(None), peak: ended.tally.usage.memory_peak }
+        }
         End::Exited(status) => Cause::Exited(status),
         End::Signaled(signal) => Cause::Signaled(signal),
         End::Reset => Cause::GuestReset("the command called reboot(2)".to_owned()),
@@ -125,6 +128,7 @@ pub(super) fn failed(spec: &Spec, step: Step, errno: i32) -> Cause {
         Step::MountRoot => "mount its root".to_owned(),
         Step::MountSystem => "mount its system directories".to_owned(),
         Step::MountVolume(number) => return unmounted(spec, number, errno),
+        Step::MountTmpfs(number) => mount_tmpfs(spec, number),
         Step::EnterRoot => "enter its root".to_owned(),
         Step::Seed => "seed its random number generator".to_owned(),
         Step::Clock => "set its clock".to_owned(),
@@ -139,6 +143,15 @@ pub(super) fn failed(spec: &Spec, step: Step, errno: i32) -> Cause {
         Step::Exec => "execute the program".to_owned(),
     };
     Cause::SetupError(format!("the guest could not {what}: {error}"))
+}
+
+/// What the guest could not do, by the place of `--tmpfs` on the command line.
+fn mount_tmpfs(spec: &Spec, number: u32) -> String {
+    let tmpfs = usize::try_from(number).ok().and_then(|number| spec.limits.tmpfs.get(number));
+    match tmpfs {
+        Some(tmpfs) => format!("mount the tmpfs at {}", tmpfs.target.display()),
+        None => format!("mount the tmpfs of number {number}"),
+    }
 }
 
 /// What it means that the guest could not mount a volume, by its place on the command line.
@@ -161,17 +174,19 @@ fn unmounted(spec: &Spec, number: u32, errno: i32) -> Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use guest_init::wire::Usage;
+    use guest_init::wire::{Met, Tally};
 
     fn cause(end: End, oom_kills: u32) -> Cause {
-        ended(&Ended { end, usage: Usage::default(), oom_kills })
+        let met = Met { oom_kills, ..Met::default() };
+        ended(&Ended { end, tally: Tally { met, ..Tally::default() } })
     }
 
     #[test]
     fn want_of_memory_is_told_from_a_kill() {
         assert_eq!(cause(End::Signaled(9), 0), Cause::Signaled(9));
-        assert_eq!(cause(End::Signaled(9), 1), Cause::Oom(Victim::Command));
-        assert_eq!(cause(End::Exited(137), 1), Cause::Oom(Victim::Command));
+        let oom = Cause::Oom { victim: Victim::Command(None), peak: 0 };
+        assert_eq!(cause(End::Signaled(9), 1), oom);
+        assert_eq!(cause(End::Exited(137), 1), oom);
         assert_eq!(cause(End::Exited(1), 1), Cause::Exited(1));
     }
 

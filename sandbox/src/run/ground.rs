@@ -94,7 +94,7 @@ fn ended(machine: &mut Machine) -> Result<Cause, Error> {
             }
             Cause::VmmCrash(how)
         }
-        _ if console.out_of_memory() => Cause::Oom(Victim::Init),
+        _ if console.out_of_memory() => Cause::Oom { victim: Victim::Init, peak: 0 },
         _ if console.panicked() => Cause::GuestPanic,
         Ending::Guest(how) => Cause::GuestReset(how),
         // We ended it because its kernel said that it stops.

@@ -14,6 +14,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use super::ground::{Fate, Ground};
+use super::met;
 use super::watch::{Furnished, Watch};
 use super::{Error, Lines, Outcome, Relays, Streams};
 use crate::outcome::Cause;
@@ -160,6 +161,9 @@ fn attend(
         let mut cause = watched?;
         relays.settle(&mut outcome, &mut cause)?;
         outcome.stages.end("end");
+        // Whom the kernel kills it says on the console, which is all commands'.
+        met::name_victim(&mut cause, &outcome.tally, &[]);
+        outcome.hits = met::hits(spec, &cause, &outcome.tally, &[]);
         Ok(cause)
     };
     let cause = settle();

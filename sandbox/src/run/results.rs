@@ -16,7 +16,7 @@ use guest_init::wire::{Tell, ToGuest, port};
 use serde_bytes::ByteBuf;
 
 use crate::changes::{Error, Left, Spool, Target};
-use crate::outcome::Cause;
+use crate::outcome::{Cause, Victim};
 use crate::packets::Packets;
 use crate::session::Session;
 use crate::spec::{CopyOut, Results, Spec};
@@ -51,9 +51,11 @@ impl Results {
 /// Whether a machine in which this has happened can still tell of its files, and somebody waits for that.
 fn is_there(cause: &Cause) -> bool {
     use Cause::{Exited, NotExecutable, NotFound, Oom, OutputLimit, Signaled, Timeout};
-    let victim = crate::outcome::Victim::Command;
-    matches!(cause, Exited(_) | Signaled(_) | Timeout | OutputLimit | NotExecutable(_) | NotFound(_))
-        || *cause == Oom(victim)
+    match cause {
+        Exited(_) | Signaled(_) | Timeout | OutputLimit | NotExecutable(_) | NotFound(_) => true,
+        Oom { victim, .. } => matches!(victim, Victim::Command(_)),
+        _ => false,
+    }
 }
 
 /// A guest that is asked about its files.
@@ -81,8 +83,10 @@ impl Keeping<'_> {
         }
         let commits = *cause == Cause::Exited(0) && !wanted.commits.is_empty();
         let mut spool = self.ask(OsStr::new(""), wanted.tar.is_some() || commits)?;
-        let own: Vec<&Path> = spec.sight.volumes.iter().map(|volume| without_root(&volume.target)).collect();
-        // What init has made to show volumes at is not the command's doing.
+        let volumes = spec.sight.volumes.iter().map(|volume| &volume.target);
+        let own: Vec<&Path> =
+            volumes.chain(spec.limits.tmpfs.iter().map(|tmpfs| &tmpfs.target)).map(|path| without_root(path)).collect();
+        // What init has made to mount something at is not the command's doing.
         spool.retain(|change| !own.iter().any(|own| own.starts_with(&change.path)));
         kept.list = wanted.list.then(|| spool.list());
         if let Some(path) = &wanted.tar {

@@ -2,6 +2,7 @@
 //! The time between a machine's start and a run's end: one loop over descriptors and deadlines.
 
 mod drain;
+mod farewell;
 mod ready;
 
 use std::time::Instant;
@@ -18,6 +19,7 @@ use crate::spec::Spec;
 use crate::sys::signals::Signals;
 use crate::view::View;
 use drain::Drain;
+use farewell::Farewell;
 pub(super) use ready::ask;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub(super) struct Watch<'a> {
     control_open: bool,
     files_alive: bool,
     verdict: Option<Cause>,
+    /// What ends the run, while the guest's last word is waited for.
+    farewell: Option<Farewell>,
     drain: Option<Drain>,
     /// How much output the guest says there was, once it is all on its way.
     sent: Option<[u64; 2]>,
@@ -86,6 +90,7 @@ impl<'a> Watch<'a> {
             control_open: true,
             files_alive: true,
             verdict: None,
+            farewell: None,
             drain: None,
             sent: None,
         }
@@ -124,17 +129,23 @@ impl<'a> Watch<'a> {
                 return Ok(self.final_cause());
             }
             if self.relays.budget.exceeded() {
-                return Ok(Cause::OutputLimit);
+                if self.phase != Phase::Running {
+                    return Ok(Cause::OutputLimit);
+                }
+                self.part(Cause::OutputLimit, outcome);
             }
             if ready.machine || ground.stopped() {
                 let cause = ground.cause()?;
+                if let Some(cause) = self.forsaken() {
+                    return Ok(cause);
+                }
                 return Ok(self.cancelled.map_or(cause, |(signal, _)| Cause::Cancelled(signal)));
             }
             if ready.files {
                 self.files_alive = false;
                 self.lose(ground.files_ended()?);
             }
-            if let Some(cause) = self.check_deadlines()? {
+            if let Some(cause) = self.check_deadlines(outcome)? {
                 return Ok(cause);
             }
         }
@@ -146,6 +157,9 @@ impl<'a> Watch<'a> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
+        if let Some(farewell) = &self.farewell {
+            return Some(farewell.until());
+        }
         let boot =
             matches!(self.phase, Phase::Booting | Phase::Mounting | Phase::Starting).then_some(self.boot_deadline);
         let limit = self.deadline.filter(|_| self.phase == Phase::Running);
@@ -197,7 +211,7 @@ impl<'a> Watch<'a> {
                 match self.furnished {
                     Furnished::Not(view, _) => {
                         self.phase = Phase::Mounting;
-                        let mount = ToGuest::Mount(mount(self.spec, view)?);
+                        let mount = ToGuest::Mount(mount::message(self.spec, view)?);
                         self.send(&mount);
                     }
                     Furnished::Already => self.execute()?,
@@ -227,21 +241,24 @@ impl<'a> Watch<'a> {
                 return Ok(Some(exec::failed(self.spec, step, errno)));
             }
             (Phase::Running, FromGuest::Ended(ended)) => {
+                if let Some(cause) = self.take_tally(ended.tally, true, outcome) {
+                    return Ok(Some(cause));
+                }
                 outcome.stages.end("run");
-                outcome.usage = ended.usage;
                 self.verdict = Some(exec::ended(&ended));
                 self.phase = Phase::Draining;
                 self.drain = Some(Drain::begin(Instant::now(), self.relays.bytes_out()));
             }
-            (Phase::Running, FromGuest::Pong) => {
+            (Phase::Running, FromGuest::Pong(tally)) => {
                 self.pong_deadline = None;
                 self.ping_at = Some(Instant::now() + PING_INTERVAL);
+                return Ok(self.take_tally(tally, false, outcome));
             }
             (Phase::Draining, FromGuest::Drained { stdout, stderr }) if self.sent.is_none() => {
                 self.sent = Some([stdout, stderr]);
             }
             // An answer that crossed the command's end.
-            (Phase::Draining, FromGuest::Pong) => {}
+            (Phase::Draining, FromGuest::Pong(_)) => {}
             (phase, message) => {
                 return Ok(Some(Cause::LostContact(format!("{message:?} while {phase:?} breaks the protocol"))));
             }
@@ -297,8 +314,11 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn check_deadlines(&mut self) -> Result<Option<Cause>, Error> {
+    fn check_deadlines(&mut self, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {
         let now = Instant::now();
+        if self.farewell.is_some() {
+            return Ok(self.parted(now));
+        }
         if let Some((signal, _)) = self.cancelled.filter(|(_, at)| *at <= now) {
             return Ok(Some(Cause::Cancelled(signal)));
         }
@@ -309,15 +329,16 @@ impl<'a> Watch<'a> {
             Phase::Booting | Phase::Mounting | Phase::Starting if self.boot_deadline <= now => {
                 Ok(Some(Cause::BootTimeout))
             }
-            Phase::Running => Ok(self.check_running(now)),
+            Phase::Running => Ok(self.check_running(now, outcome)),
             Phase::Draining => Ok(self.check_drain(now)),
             _ => Ok(None),
         }
     }
 
-    fn check_running(&mut self, now: Instant) -> Option<Cause> {
+    fn check_running(&mut self, now: Instant, outcome: &mut Outcome) -> Option<Cause> {
         if self.deadline.is_some_and(|at| at <= now) {
-            return Some(Cause::Timeout);
+            self.part(Cause::Timeout, outcome);
+            return None;
         }
         if self.pong_deadline.is_some_and(|at| at <= now) {
             let limit = PONG_LIMIT.as_secs();

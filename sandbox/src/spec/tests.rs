@@ -12,6 +12,7 @@ fn spec() -> Spec {
         cpus: 1,
         timeout: None,
         output_limit: None,
+        limits: Limits::default(),
         engine: Choice::Auto,
         require_kvm: false,
         nested: None,
@@ -44,6 +45,33 @@ fn each_refusal_says_what_is_wrong() {
     assert!(refusal(|spec| spec.memory += 1).contains("MiB"));
     assert!(refusal(|spec| spec.cpus = 0).contains("0 CPUs"));
     assert!(refusal(|spec| spec.timeout = Some(Duration::ZERO)).contains("zero"));
+    assert!(refusal(|spec| spec.limits.processes = Some(0)).contains("--pids-limit"));
+    assert!(refusal(|spec| spec.limits.private = Some(1)).contains("--disk-size"));
+    assert!(refusal(|spec| spec.limits.shm = Some(u64::MAX)).contains("--shm-size"));
+    let ulimit = Ulimit { name: "cpu", resource: 0, soft: 2, hard: 1 };
+    assert!(refusal(|spec| spec.limits.ulimits.push(ulimit)).contains("--ulimit cpu"));
+}
+
+fn tmpfs(target: &str) -> Tmpfs {
+    Tmpfs { target: target.into(), size: None, mode: 0o1777, executable: false }
+}
+
+#[test]
+fn a_file_system_in_memory_has_a_place_of_its_own() {
+    for place in ["/", "relative", "/a/../b", "/proc/x", "/dev/shm", "/sys"] {
+        assert!(refusal(|spec| spec.limits.tmpfs.push(tmpfs(place))).contains("absolute"), "{place}");
+    }
+    assert!(refusal(|spec| spec.limits.tmpfs = vec![tmpfs("/a"), tmpfs("/a")]).contains("twice"));
+    assert!(refusal(|spec| spec.limits.tmpfs.push(Tmpfs { size: Some(0), ..tmpfs("/a") })).contains("--tmpfs"));
+}
+
+#[test]
+fn a_limit_that_is_set_takes_the_place_of_the_callers() {
+    let mut spec = spec();
+    spec.process.rlimits = vec![(7, 10, 20), (3, 8, 8)];
+    let nofile = |soft| Ulimit { name: "nofile", resource: 7, soft, hard: 99 };
+    spec.limits.ulimits = vec![nofile(1), Ulimit { name: "cpu", resource: 0, soft: 5, hard: 6 }, nofile(2)];
+    assert_eq!(spec.rlimits(), [(3, 8, 8), (0, 5, 6), (7, 2, 99)]);
 }
 
 fn nested(environment: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -5,6 +5,7 @@
 //! vhost-user connection, a register window, and a register window on a device behind a vhost-user connection. Each
 //! case runs every way that can do what it is about.
 
+mod disk;
 mod driver;
 mod front;
 mod registers;

@@ -16,6 +16,8 @@ use vm_memory::GuestMemoryMmap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Id {
+    /// Block device (§5.2).
+    Disk = 2,
     /// Entropy source (§5.4).
     Rng = 4,
     /// Socket device (§5.10).
@@ -29,6 +31,7 @@ impl Id {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Disk => "disk",
             Self::Rng => "rng",
             Self::Vsock => "vsock",
             Self::Fs => "fs",

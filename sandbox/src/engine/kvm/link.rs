@@ -3,7 +3,7 @@
 //!
 //! Both are the same executable, so the format (postcard) needs no version. The descriptors that come with a plan, in
 //! this order: KVM, the console, guest memory; kernel and initramfs, or a template; and if there are devices, the file
-//! server's connection, where further ports come from if any may, and a stream for each port.
+//! server's connection, the disk if there is one, where further ports come from if any may, and a stream for each port.
 
 use postcard::Error;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) cpus: u32,
     /// Whether the CPUs can virtualize in turn.
     pub(crate) nested: bool,
+    /// Whether it has a disk, now or, if it is to be frozen, later.
+    pub(crate) disk: bool,
     /// What it begins with.
     pub(crate) begin: Begin,
     /// Whether further ports may come while it runs.
@@ -116,6 +118,7 @@ mod tests {
             cpus: 2,
             nested: false,
             supply: true,
+            disk: false,
             begin: Begin::Boot("quiet".to_owned()),
             ports: Some(vec![1, 2]),
         };

@@ -113,6 +113,7 @@ fn begin(
     };
     if let Some(sockets) = &sockets {
         descriptors.push(sockets.files.as_fd());
+        descriptors.extend(sockets.disk.as_ref().map(AsFd::as_fd));
         descriptors.extend(sockets.supply.as_ref().map(AsFd::as_fd));
         descriptors.extend(sockets.ports.iter().map(|(_, stream)| stream.as_fd()));
     }
@@ -121,6 +122,7 @@ fn begin(
         memory: model.memory,
         cpus: model.cpus,
         nested: model.nested,
+        disk: model.disk,
         begin,
         supply: sockets.as_ref().is_some_and(|sockets| sockets.supply.is_some()),
         ports: sockets.as_ref().map(|sockets| sockets.ports.iter().map(|(port, _)| *port).collect()),

@@ -80,13 +80,16 @@ const CPU_NESTED: &str = concat!(
 ///
 /// Clearing a page when it is given out is for correctness: QEMU keeps translations of code by address and drops them
 /// when the *guest* writes there, but it does not see the file server write. A page of the page cache that held one
-/// program and is read again with another would run the old one's code. This clears all others too, which takes longer.
+/// program and is read again with another would run the old one's code. This clears all others too, which takes longer. A kernel
+/// of ours clears what the file server fills by itself, but not what comes from a disk.
 const CLEAR_ALL: &str = " init_on_alloc=1";
 
 /// Where devices are that come first, second and third on QEMU's command line (hw/i386/microvm.c: windows of 512 bytes
 /// from 0xfeb00000, interrupts from 5; the last of eight is taken first), as the kernel is told (kernel-parameters.txt).
 const DEVICES: &str = " virtio_mmio.device=512@0xfeb00e00:12 virtio_mmio.device=512@0xfeb00c00:11 \
                        virtio_mmio.device=512@0xfeb00a00:10";
+/// The one after them, of a machine with a disk.
+const DISK: &str = " virtio_mmio.device=512@0xfeb00800:9";
 
 impl Machine {
     pub(super) fn arguments(&self) -> Vec<String> {
@@ -101,8 +104,9 @@ impl Machine {
             Start::Boot { kernel, initramfs, command_line, tsc_khz } => {
                 option("-kernel", descriptor(*kernel));
                 option("-initrd", descriptor(*initramfs));
-                let clear = if model.clears_file_pages { "" } else { CLEAR_ALL };
-                option("-append", format!("{command_line} {}{clear}{DEVICES}", images::clock_words(*tsc_khz)));
+                let clear = if model.clears_file_pages && !model.disk { "" } else { CLEAR_ALL };
+                let disk = if model.disk { DISK } else { "" };
+                option("-append", format!("{command_line} {}{clear}{DEVICES}{disk}", images::clock_words(*tsc_khz)));
             }
             Start::Clone { firmware } => option("-bios", descriptor(*firmware)),
         }
@@ -124,6 +128,7 @@ impl Device {
     /// QEMU's front end for the device type.
     fn model(&self) -> &'static str {
         match self.id {
+            Id::Disk => "vhost-user-blk",
             Id::Rng => "vhost-user-rng",
             Id::Vsock => "vhost-user-vsock-device",
             Id::Fs => "vhost-user-fs-device",
@@ -145,7 +150,7 @@ mod tests {
 
     fn machine(nested: bool) -> Machine {
         Machine {
-            model: Model { memory: 1 << 30, cpus: 2, nested, clears_file_pages: false },
+            model: Model { memory: 1 << 30, cpus: 2, nested, disk: false, clears_file_pages: false },
             start: Start::Boot { kernel: 3, initramfs: 4, command_line: "console=ttyS0", tsc_khz: 3000 },
             memory: 5,
             console: 6,
@@ -169,6 +174,18 @@ mod tests {
              -chardev socket,id=device0,fd=7 -device vhost-user-vsock-device,chardev=device0 \
              -chardev socket,id=device1,fd=8 -device vhost-user-fs-device,chardev=device1,tag=view"
         );
+    }
+
+    #[test]
+    fn a_machine_with_a_disk_is_told_where_it_is() {
+        let plain = Model { clears_file_pages: true, ..machine(false).model };
+        let words = |model| Machine { model, ..machine(false) }.arguments().join(" ");
+        let with = words(Model { disk: true, ..plain });
+        assert!(
+            with.contains(" init_on_alloc=1 ") && with.contains(":10 virtio_mmio.device=512@0xfeb00800:9 "),
+            "{with}"
+        );
+        assert!(!words(plain).contains("init_on_alloc") && !words(plain).contains("feb00800"));
     }
 
     #[test]

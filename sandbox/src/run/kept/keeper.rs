@@ -47,7 +47,8 @@ impl Keeper {
     }
 
     fn keep(&self, spec: &Spec, supply: OwnedFd, ready: &Ready, outcome: &mut Outcome) -> Result<Cause, Error> {
-        let Assembled { mut machine, mut files, mut check, view, lines } = assemble(spec, None, Some(supply), outcome)?;
+        let Assembled { mut machine, mut files, mut check, view, lines, disk: _ } =
+            assemble(spec, None, Some(supply), outcome)?;
         let vigil = Vigil {
             keeper: self,
             spec,
@@ -200,7 +201,7 @@ impl Vigil<'_> {
                 (Phase::Booting, FromGuest::Hello { version: VERSION }) => {
                     outcome.stages.end("boot");
                     self.phase = Phase::Mounting;
-                    let mount = ToGuest::Mount(mount(self.spec, self.view)?);
+                    let mount = ToGuest::Mount(mount::message(self.spec, self.view)?);
                     if let Err(error) = self.session.send(&mount) {
                         self.lose(Cause::LostContact(crate::explain(&error)));
                     }

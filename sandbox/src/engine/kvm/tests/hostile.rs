@@ -135,14 +135,19 @@ fn boot(programs: &Programs, host: &Host, first: u32) -> Boot {
     let (_worker, files) = Worker::start(&host.view(), &start).unwrap();
     let (streams, echoes): (Vec<_>, Vec<_>) = (0..STREAMS).map(|_| echo()).unzip();
     let parts = Parts {
-        model: Model { memory: MEMORY, cpus: 1, nested: false, clears_file_pages: true },
+        model: Model { memory: MEMORY, cpus: 1, nested: false, disk: false, clears_file_pages: true },
         start: engine::Start::Boot(engine::Boot {
             kernel: File::open(&programs.guest).unwrap(),
             initramfs: tempfile::tempfile().unwrap(),
             command_line: format!("first={first} streams={STREAMS}").leak(),
             begun: Moment::now(),
         }),
-        sockets: Sockets { ports: streams.into_iter().map(|stream| (PORT, stream)).collect(), files, supply: None },
+        sockets: Sockets {
+            ports: streams.into_iter().map(|stream| (PORT, stream)).collect(),
+            files,
+            disk: None,
+            supply: None,
+        },
         devices: devices::list,
     };
     let mut machine = Machine::Kvm(monitor::start(&programs.ours, parts).unwrap());
