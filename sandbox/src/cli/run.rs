@@ -204,12 +204,9 @@ impl Arguments {
             Some(text) => {
                 let account = caller::account(text)?;
                 set(&mut environment, "HOME", account.home.unwrap_or_else(|| PathBuf::from("/")));
-                for name in ["USER", "LOGNAME"] {
-                    set(
-                        &mut environment,
-                        name,
-                        account.name.clone().unwrap_or_else(|| account.user.uid.to_string().into()),
-                    );
+                let name = account.name.unwrap_or_else(|| account.user.uid.to_string().into());
+                for variable in ["USER", "LOGNAME"] {
+                    set(&mut environment, variable, name.clone());
                 }
                 account.user
             }

@@ -208,14 +208,7 @@ impl<'a> Watch<'a> {
         match (self.phase, message) {
             (Phase::Booting, FromGuest::Hello { version: VERSION }) => {
                 outcome.stages.end("boot");
-                match self.furnished {
-                    Furnished::Not(view, _) => {
-                        self.phase = Phase::Mounting;
-                        let mount = ToGuest::Mount(mount::message(self.spec, view)?);
-                        self.send(&mount);
-                    }
-                    Furnished::Already => self.execute()?,
-                }
+                self.furnish()?;
             }
             (Phase::Mounting, FromGuest::Mounted) => {
                 outcome.stages.end("mount");
@@ -272,6 +265,15 @@ impl<'a> Watch<'a> {
             Furnished::Not(_, images) => images.passed(),
             Furnished::Already => Ok(()),
         }
+    }
+
+    /// Has the root assembled, or sends the command if there is one.
+    fn furnish(&mut self) -> Result<(), Error> {
+        let Furnished::Not(view, _) = self.furnished else { return self.execute() };
+        self.phase = Phase::Mounting;
+        let mount = ToGuest::Mount(mount::message(self.spec, view)?);
+        self.send(&mount);
+        Ok(())
     }
 
     /// Sends the command.
