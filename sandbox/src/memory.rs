@@ -14,7 +14,7 @@ use std::{io, iter};
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{
     FileOffset, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryMmap,
-    GuestMemoryRegion, GuestRegionCollectionError, GuestRegionMmap, MmapRegion,
+    GuestMemoryRegion, GuestRegionCollectionError, GuestRegionMmap, MemoryRegionAddress, MmapRegion, ReadVolatile,
 };
 
 /// Guest memory as a device sees it: loaded once per event, replaced as a whole.
@@ -120,12 +120,32 @@ fn region(file: &File, piece: Range<u64>, address: u64) -> Result<GuestRegionMma
 /// # Errors
 /// If no mapping has all of that part, or the kernel refuses.
 pub fn cover(memory: &Memory, place: &Range<u64>, file: &File, offset: u64) -> io::Result<()> {
+    within(memory, place, |region, part| pages::cover(region, part, file, offset))
+}
+
+/// Reads a file's next bytes into a part of memory, which the mapping's file has at `place`.
+///
+/// # Errors
+/// If no mapping has all of that part, or those of reading; the end of the file is one.
+pub fn read(memory: &Memory, place: &Range<u64>, file: &mut impl ReadVolatile) -> io::Result<()> {
+    within(memory, place, |region, part| {
+        let begin = MemoryRegionAddress(part.start as u64);
+        let mut slice = region.get_slice(begin, part.len()).map_err(io::Error::other)?;
+        file.read_exact_volatile(&mut slice).map_err(io::Error::other)
+    })
+}
+
+/// Does something to the part of the mapping in which a part of the file is.
+fn within<T>(
+    memory: &Memory,
+    place: &Range<u64>,
+    act: impl FnOnce(&GuestRegionMmap, Range<usize>) -> io::Result<T>,
+) -> io::Result<T> {
     for region in memory.memory().iter() {
         let begin = region.file_offset().map_or(0, FileOffset::start);
         if begin <= place.start && place.end <= begin + region.len() {
             // Both are offsets in a mapping.
-            let within = (place.start - begin) as usize..(place.end - begin) as usize;
-            return pages::cover(region, within, file, offset);
+            return act(region, (place.start - begin) as usize..(place.end - begin) as usize);
         }
     }
     Err(io::Error::other(format!("{place:#x?} is in no part of guest memory")))

@@ -94,7 +94,7 @@ fn run(link: &Packets) -> Result<Word, Error> {
         }
         Source::Template(file) => {
             let template = Template::open(file, plan.memory).map_err(Error::Template)?;
-            let kept = template.ok_or(Error::Damaged)?.lay(&given.memory, &memory).map_err(Error::Template)?;
+            let kept = template.ok_or(Error::Damaged)?.lay(&memory).map_err(Error::Template)?;
             (vm::Start::Clone, kept)
         }
     };

@@ -5,10 +5,10 @@
 //! Not for where templates are kept ([`images::Store`]), nor for when one is used ([`crate::run`]).
 
 use guest_init::frozen::{FILLED, READY};
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::seek;
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
@@ -19,6 +19,9 @@ const PAGE: usize = 4096;
 
 /// How much is copied at a time; it stays in the processor's cache.
 const CHUNK: usize = 256 << 10;
+
+/// Parts so close to each other are one: to read some pages of zeros takes no longer than another call.
+const NEAR: u64 = 2 * PAGE as u64;
 
 /// Most parts. A guest's memory has some hundred.
 const MOST: u64 = 1 << 16;
@@ -92,36 +95,10 @@ impl Template {
     /// # Errors
     /// Those of reading the template and writing memory.
     pub(super) fn fill(&self, memory: &File) -> io::Result<()> {
-        self.copy(memory, |_| true)?;
-        memory.write_all_at(&FILLED.to_le_bytes(), READY)
-    }
-
-    /// The same, but that what the guest's kernel keeps is mapped from the template, over `mapping` of that memory: nobody pays for
-    /// what is never looked at, and all clones share what none of them changes. Other processes with the file do not see
-    /// these parts, of which they are never told: where they are in it.
-    ///
-    /// # Errors
-    /// Those of reading the template, mapping it and writing memory.
-    pub(crate) fn lay(&self, memory: &File, mapping: &Memory) -> io::Result<Vec<Range<u64>>> {
-        self.copy(memory, |part| !part.kept)?;
-        let mut from = self.bytes;
-        let mut laid = Vec::new();
-        for part in &self.parts {
-            if part.kept {
-                let place = part.offset..part.offset + part.length;
-                memory::cover(mapping, &place, &self.file, from)?;
-                laid.push(place);
-            }
-            from += part.length;
-        }
-        Ok(laid)
-    }
-
-    fn copy(&self, memory: &File, wanted: impl Fn(&Part) -> bool) -> io::Result<()> {
         let mut chunk = vec![0; CHUNK];
         let mut from = self.bytes;
         for part in &self.parts {
-            let mut done = if wanted(part) { 0 } else { part.length };
+            let mut done = 0;
             while done < part.length {
                 let piece = usize::try_from(part.length - done).map_or(CHUNK, |left| left.min(CHUNK));
                 let piece = chunk.get_mut(..piece).unwrap_or_default();
@@ -131,7 +108,34 @@ impl Template {
             }
             from += part.length;
         }
-        Ok(())
+        memory.write_all_at(&FILLED.to_le_bytes(), READY)
+    }
+
+    /// The same through the `mapping` of that memory, but that what the guest's kernel keeps is mapped from the template, over that: nobody
+    /// pays for what is never looked at, and all clones share what none of them changes. Other processes with the memory's file do not
+    /// see these parts, of which they must not be told: where they are in it.
+    ///
+    /// # Errors
+    /// Those of reading the template and mapping it.
+    pub(crate) fn lay(&self, mapping: &Memory) -> io::Result<Vec<Range<u64>>> {
+        let mut file = &self.file;
+        let mut laid = Vec::new();
+        let (mut from, mut at) = (self.bytes, 0);
+        for part in &self.parts {
+            let place = part.offset..part.offset + part.length;
+            if part.kept {
+                memory::cover(mapping, &place, &self.file, from)?;
+                laid.push(place);
+            } else {
+                if at != from {
+                    file.seek(SeekFrom::Start(from))?;
+                }
+                memory::read(mapping, &place, &mut file)?;
+                at = from + part.length;
+            }
+            from += part.length;
+        }
+        Ok(laid)
     }
 }
 
@@ -201,7 +205,9 @@ fn find(memory: &File, within: Range<u64>, parts: &mut Vec<Part>) -> io::Result<
                 let length = page.len() as u64;
                 match parts.last_mut() {
                     _ if page.iter().all(|byte| *byte == 0) => {}
-                    Some(last) if last.offset + last.length == begin && !last.kept => last.length += length,
+                    Some(last) if !last.kept && begin - (last.offset + last.length) <= NEAR => {
+                        last.length = begin + length - last.offset;
+                    }
                     _ => parts.push(Part { offset: begin, length, kept: false }),
                 }
                 begin += length;
@@ -214,11 +220,11 @@ fn find(memory: &File, within: Range<u64>, parts: &mut Vec<Part>) -> io::Result<
 
 /// The next stretch of a file from `at` on that is not a hole (lseek(2), `SEEK_DATA`).
 fn data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
-    let begin = match seek(file, SeekFrom::Data(at)) {
+    let begin = match seek(file, rustix::fs::SeekFrom::Data(at)) {
         Err(Errno::NXIO) => return Ok(None),
         begin => begin?,
     };
-    Ok(Some((begin, seek(file, SeekFrom::Hole(begin))?)))
+    Ok(Some((begin, seek(file, rustix::fs::SeekFrom::Hole(begin))?)))
 }
 
 /// The bytes of the parts, one after the other.
@@ -254,6 +260,7 @@ mod tests {
         memory.write_all_at(b"low", 0x8000).expect("write");
         memory.write_all_at(&[7; 3 * PAGE], 0x10_0000).expect("write");
         memory.write_all_at(b"behind a hole", 0x10_8000).expect("write");
+        memory.write_all_at(b"behind a small one", 0x10_a000).expect("write");
         memory.write_all_at(&[0; PAGE], 0x20_0000).expect("write");
         memory.write_all_at(b"top", (64 << 20) - 3).expect("write");
         memory
@@ -278,10 +285,10 @@ mod tests {
     fn what_is_zero_is_no_part_unless_it_is_kept() {
         let page = PAGE as u64;
         let (low, top) = ((0x8000, page, false), ((64 << 20) - page, page, false));
-        let expected = [low, (0x10_0000, 3 * page, false), (0x10_8000, page, false), top];
+        let expected = [low, (0x10_0000, 3 * page, false), (0x10_8000, 3 * page, false), top];
         assert_eq!(parts(Vec::new()), expected);
         let (one, other) = ((0x10_0000, 2 * page, true), (0x20_0000, page, true));
-        let expected = [low, one, (0x10_2000, page, false), (0x10_8000, page, false), other, top];
+        let expected = [low, one, (0x10_2000, page, false), (0x10_8000, 3 * page, false), other, top];
         assert_eq!(parts(vec![0x10_0000..0x10_2000, 0x20_0000..0x20_1000]), expected);
     }
 
@@ -305,7 +312,7 @@ mod tests {
         let (memory, template) = template();
         let copy = memory::file(64 << 20).expect("memory");
         let mapping = memory::map(&copy, std::slice::from_ref(&(0..64 << 20))).expect("mapping");
-        let kept = template.lay(&copy, &mapping).expect("laid");
+        let kept = template.lay(&mapping).expect("laid");
 
         assert_eq!(kept, [0x10_0000..0x10_9000, 0x30_0000..0x30_2000]);
         let [mut one, mut other, mut shared] = [vec![0; 64 << 20], vec![0; 64 << 20], vec![0; 64 << 20]];
