@@ -73,8 +73,9 @@ images-nested:
 
 test: build unit hostile e2e
 
-unit:
-	$(CARGO) test --locked --workspace --exclude tests
+# The library's examples boot machines; SANDBOX_BIN says with what.
+unit: base
+	SANDBOX_BIN=$(abspath $(SANDBOX)) $(CARGO) test --locked --workspace --exclude tests
 	$(CARGO) test --locked -p tests --test tidy
 
 # A hostile guest on this host's KVM; and on the real one in a guest with virtualization, with the tiny guests that are

@@ -50,6 +50,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("seccompiler::", &["confine"]),
     ("landlock::", &["confine"]),
     ("clap_mangen::", &["cli"]),
+    ("tar::", &["changes/tar"]),
 ];
 
 /// The modules that may hold unsafe blocks, and how many there may be in all, tests included. Clippy sees to it that each is

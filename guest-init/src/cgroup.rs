@@ -10,7 +10,7 @@ use crate::{
 };
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{Mode, OFlags, mkdirat, openat},
+    fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat},
     io::{Errno, Result, read, write},
     mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsmount, fsopen},
 };
@@ -22,7 +22,12 @@ const FILE_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Group {
     directory: OwnedFd,
+    /// Whose it is.
+    number: u32,
 }
+
+/// How a group's directory is opened.
+const PLACE: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl Group {
     /// Makes the group. Nothing in it depends on the run, so this may happen before the host says what to run.
@@ -44,8 +49,32 @@ impl Group {
         // Not for us: for commands that make groups of their own. A kernel without it is fine.
         _ = put(root.as_fd(), c"cgroup.subtree_control", b"+cpu");
         mkdirat(&root, c"command", Mode::from_raw_mode(0o755))?;
-        let directory = openat(&root, c"command", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { directory })
+        let directory = openat(&root, c"command", PLACE, Mode::empty())?;
+        Ok(Self { directory, number: 0 })
+    }
+
+    /// Makes another beside this one, for the command of this number.
+    ///
+    /// # Errors
+    /// [`Step::Cgroup`].
+    pub fn another(&self, number: u32) -> core::result::Result<Self, Failure> {
+        let make = || {
+            let beside = openat(&self.directory, c"..", PLACE, Mode::empty())?;
+            let mut digits = [0; 20];
+            let name = decimal(u64::from(number), &mut digits);
+            mkdirat(&beside, name, Mode::from_raw_mode(0o755))?;
+            openat(&beside, name, PLACE, Mode::empty())
+        };
+        make().map(|directory| Self { directory, number }).map_err(at(Step::Cgroup))
+    }
+
+    /// Removes a group that [`Group::another`] has made, once no process is in it. One in which a command has made groups
+    /// of its own stays, and is in nobody's way.
+    pub fn remove(&self) {
+        let mut digits = [0; 20];
+        let name = decimal(u64::from(self.number), &mut digits);
+        _ = openat(&self.directory, c"..", PLACE, Mode::empty())
+            .and_then(|beside| unlinkat(&beside, name, AtFlags::REMOVEDIR));
     }
 
     /// Limits the memory of the group.

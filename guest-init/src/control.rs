@@ -35,12 +35,19 @@ pub struct Control {
     inbox: VecDeque<ToGuest>,
     outbox: Vec<u8>,
     chunk: Vec<u8>,
+    number: u32,
 }
 
 impl Control {
-    /// Takes a connected stream socket.
-    pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, decoder: Decoder::default(), inbox: VecDeque::new(), outbox: Vec::new(), chunk: Vec::new() }
+    /// Takes a connected stream socket, that of the command of this number.
+    pub fn new(socket: OwnedFd, number: u32) -> Self {
+        let (inbox, outbox, chunk) = (VecDeque::new(), Vec::new(), Vec::new());
+        Self { socket, decoder: Decoder::default(), inbox, outbox, chunk, number }
+    }
+
+    /// The port for this purpose, given by the first command's.
+    pub fn port(&self, first: u32) -> u32 {
+        wire::port::of(first, self.number)
     }
 
     /// Waits for the next message.
@@ -61,6 +68,11 @@ impl Control {
     /// Takes a message that has already arrived.
     pub fn arrived(&mut self) -> Option<ToGuest> {
         self.inbox.pop_front()
+    }
+
+    /// Leaves a message for whoever takes the next.
+    pub fn put_back(&mut self, message: ToGuest) {
+        self.inbox.push_front(message);
     }
 
     /// Sends a message, or what the connection takes of it now; [`Control::serve`] sends the rest.

@@ -10,10 +10,13 @@
 extern crate alloc;
 
 pub mod frozen;
+pub mod record;
 pub mod wire;
 
 #[cfg(any(feature = "init", test))]
 pub mod cgroup;
+#[cfg(any(feature = "init", test))]
+pub mod changes;
 #[cfg(any(feature = "init", test))]
 pub mod control;
 #[cfg(any(feature = "init", test))]

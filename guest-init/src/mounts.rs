@@ -16,6 +16,7 @@ mod volumes;
 
 use crate::{
     cgroup::decimal,
+    changes::Layers,
     failure::{Failure, at},
     wire::{self, Mount, Step},
 };
@@ -134,12 +135,13 @@ const NODES: [Node; 8] = [
 ///
 /// # Errors
 /// The step that failed; the machine is then of no further use.
-pub fn assemble(request: &Mount) -> core::result::Result<(), Failure> {
+pub fn assemble(request: &Mount) -> core::result::Result<Layers, Failure> {
     // The modes below are meant as they stand.
     umask(Mode::empty());
     mount_view(&request.volumes).map_err(at(Step::MountView))?;
     let volumes = volumes::Source::open(VIEW).map_err(at(Step::MountView))?;
     mount_root(request).map_err(at(Step::MountRoot))?;
+    let layers = Layers::open(c"/private/upper", c"/view/root").map_err(at(Step::MountRoot))?;
     enter_root().map_err(at(Step::EnterRoot))?;
     // From here on every path is resolved inside the new root, symbolic links of the view included.
     furnish(request.shm_bytes).map_err(at(Step::MountSystem))?;
@@ -149,7 +151,7 @@ pub fn assemble(request: &Mount) -> core::result::Result<(), Failure> {
         volumes.mount(number, volume).map_err(at(Step::MountVolume(number)))?;
         mount_memory(request, number + 1)?;
     }
-    Ok(())
+    Ok(layers)
 }
 
 /// Mounts what is to be mounted after so many volumes.

@@ -21,7 +21,7 @@ use rustix::{
     io::{Errno, pread, read, write},
     mount::{MountFlags, mount},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, PidfdGetfdFlags, WaitOptions, pidfd_getfd, wait, waitpid},
+    process::{Pid, PidfdGetfdFlags, Signal, WaitOptions, pidfd_getfd, set_parent_process_death_signal, wait, waitpid},
     stdio::{dup2_stdin, dup2_stdout},
 };
 
@@ -103,6 +103,13 @@ impl Namespace {
         pidfd_getfd(&self.pidfd, COMMAND_AT, PidfdGetfdFlags::empty()).ok()
     }
 
+    /// Kills every process of the namespace, and waits until none is left.
+    pub fn end(&self) {
+        self.kill();
+        // Fails only if it was waited for already.
+        while waitpid(Some(self.pid), WaitOptions::empty()).is_err_and(|errno| errno == Errno::INTR) {}
+    }
+
     /// Kills every process of the namespace.
     pub fn kill(&self) {
         const SIGKILL: i32 = 9;
@@ -123,6 +130,8 @@ struct First<'a> {
 impl First<'_> {
     fn serve(self) -> ! {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        // Should what watches over this namespace be killed, nobody could end it any more. Nothing else can fail here.
+        _ = set_parent_process_death_signal(Some(Signal::KILL));
         // /proc shows the namespace of whoever mounts it.
         let made = mount(c"proc", c"/proc", c"proc", flags, c"")
             .map_err(at(Step::MountSystem))

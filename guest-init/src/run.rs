@@ -2,7 +2,7 @@
 //! One run of a command: start it, carry its streams, tell the host what becomes of it.
 //!
 //! One loop around one poll(2) serves everything; nothing in it blocks. It does not end by itself: when all output has
-//! been relayed, the host knows from the ends of the streams, and kills the machine.
+//! been relayed, the host knows from the ends of the streams, and kills the machine, hangs up, or asks for something else.
 
 use crate::{
     cgroup::Group,
@@ -19,7 +19,6 @@ use crate::{
     wire::{Ended, Exec, FromGuest, Met, Step, Tally, ToGuest, Transfer, Usage, port},
 };
 use alloc::vec::Vec;
-use core::convert::Infallible;
 use rustix::{
     fd::OwnedFd,
     fs::{Gid, OFlags, Uid, fchown, fcntl_setfl},
@@ -27,13 +26,14 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 
-/// Does as an [`Exec`] says; returns without an error only if the command could not be started at all.
+/// Does as an [`Exec`] says; returns without an error if the command could not be started at all, or when the host has no
+/// more to say of it and goes on to something else.
 ///
 /// # Errors
 /// Only those of the control connection; all others the host has been told of.
 pub fn run(control: &mut Control, group: Group, room: Room, exec: Exec) -> Result<(), Error> {
     // Dialled first and awaited last: the host's answers arrive while the machine is being set up.
-    let streams = Dial::begin();
+    let streams = Dial::begin(control);
     if let Err(failure) = machine::personalize(&exec).and_then(|()| limit(&group, &exec)) {
         return control.fail(failure);
     }
@@ -41,7 +41,7 @@ pub fn run(control: &mut Control, group: Group, room: Room, exec: Exec) -> Resul
     match start(&exec, &group, streams) {
         Ok((namespace, relays)) => {
             drop(exec);
-            Run {
+            let mut run = Run {
                 group,
                 room,
                 namespace,
@@ -50,11 +50,18 @@ pub fn run(control: &mut Control, group: Group, room: Room, exec: Exec) -> Resul
                 drain: Drain::default(),
                 told: false,
                 running: false,
-            }
-            .watch(control)
-            .map(|never| match never {})
+                dismissed: false,
+            };
+            let watched = run.watch(control);
+            // The host has no more to say of this command: nothing of it stays.
+            run.namespace.end();
+            run.group.remove();
+            watched
         }
-        Err(Failure { step, errno }) => control.send(FromGuest::NotStarted { step, errno: errno.raw_os_error() }),
+        Err(Failure { step, errno }) => {
+            group.remove();
+            control.send(FromGuest::NotStarted { step, errno: errno.raw_os_error() })
+        }
     }
 }
 
@@ -72,8 +79,9 @@ fn start(exec: &Exec, group: &Group, streams: Answer<Dial>) -> Result<(Namespace
 struct Dial([Dialling; 3]);
 
 impl Dial {
-    fn begin() -> Answer<Self> {
-        Ok(Self([Dialling::begin(port::STDIN)?, Dialling::begin(port::STDOUT)?, Dialling::begin(port::STDERR)?]))
+    fn begin(control: &Control) -> Answer<Self> {
+        let dial = |first| Dialling::begin(control.port(first));
+        Ok(Self([dial(port::STDIN)?, dial(port::STDOUT)?, dial(port::STDERR)?]))
     }
 
     /// The relays, and the command's ends of their pipes.
@@ -115,11 +123,14 @@ struct Run {
     told: bool,
     /// Whether the command may be sent signals.
     running: bool,
+    /// Whether the host wants nothing of the command any more.
+    dismissed: bool,
 }
 
 impl Run {
-    fn watch(mut self, control: &mut Control) -> Result<Infallible, Error> {
-        loop {
+    /// Until the host hangs up, which is an error, or wants something that is not about the command.
+    fn watch(&mut self, control: &mut Control) -> Result<(), Error> {
+        while !self.dismissed {
             // Standard input does not count: what the command has not read, no one will.
             let incomplete = self.relays[1..].iter().any(Relay::incomplete);
             if self.progress == Progress::Over && !incomplete && !self.told {
@@ -132,6 +143,7 @@ impl Run {
                 Action::Wait(timeout) => self.turn(control, timeout)?,
             }
         }
+        Ok(())
     }
 
     fn turn(&mut self, control: &mut Control, timeout: Option<u64>) -> Result<(), Error> {
@@ -194,6 +206,11 @@ impl Run {
     fn obey(&mut self, control: &mut Control) -> Result<(), Error> {
         while let Some(message) = control.arrived() {
             match message {
+                message @ ToGuest::Tell(_) => {
+                    control.put_back(message);
+                    self.dismissed = true;
+                    break;
+                }
                 ToGuest::Ping => control.send(FromGuest::Pong(self.tally(None)))?,
                 ToGuest::Signal(signal) => {
                     if self.running
@@ -203,7 +220,7 @@ impl Run {
                         _ = sys::send_signal(&command, signal);
                     }
                 }
-                ToGuest::Mount(_) | ToGuest::Exec(_) => control.fail(Failure::PROTOCOL)?,
+                ToGuest::Mount(_) | ToGuest::Exec(_) | ToGuest::Beside(_) => control.fail(Failure::PROTOCOL)?,
             }
         }
         Ok(())

@@ -9,13 +9,16 @@
 //! small ([`FROM_GUEST_MAX`]); what the host sends may hold a whole argument list ([`TO_GUEST_MAX`]).
 
 mod mount;
+pub mod port;
 mod tally;
+mod tell;
 
 use alloc::vec::Vec;
 pub use mount::{Mount, Tmpfs, Volume};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 pub use tally::{Met, Tally, Transfer, Usage, full};
+pub use tell::Tell;
 
 /// Version of this protocol. Both ends must be of the same: they are built together.
 pub const VERSION: u16 = 5;
@@ -34,18 +37,6 @@ pub const TO_GUEST_MAX: usize = 8 << 20;
 const KEPT: usize = 4 << 10;
 
 const MAGIC: [u8; 2] = *b"sb";
-
-/// vsock ports on the host that the guest dials, each exactly once.
-pub mod port {
-    /// The control connection.
-    pub const CONTROL: u32 = 1024;
-    /// The command's standard input: host to guest.
-    pub const STDIN: u32 = 1025;
-    /// The command's standard output: guest to host.
-    pub const STDOUT: u32 = 1026;
-    /// The command's standard error: guest to host.
-    pub const STDERR: u32 = 1027;
-}
 
 /// Where the view appears: the virtio-fs tag of the share that holds it.
 pub const VIEW_TAG: &str = "view";
@@ -66,6 +57,13 @@ pub enum ToGuest {
     Signal(i32),
     /// Are you there? Answered by [`FromGuest::Pong`].
     Ping,
+    /// Run a command beside others, the one of this number (at least 1): another process of init's dials its control
+    /// port, says [`FromGuest::Hello`] and waits for its [`ToGuest::Exec`]. When that connection is closed, whatever is
+    /// left of the command is killed. Only after [`ToGuest::Mount`], and instead of an [`ToGuest::Exec`] here.
+    Beside(u32),
+    /// Tell of files, as [`crate::record`] says, over the control connection of a number that no command has. What is left
+    /// of the command that this conversation is about is killed first. Only after [`ToGuest::Mount`].
+    Tell(Tell),
 }
 
 /// What the guest says.

@@ -72,15 +72,30 @@ impl Caller {
     pub fn look() -> io::Result<Self> {
         let mask = umask(rustix::fs::Mode::empty());
         umask(mask);
+        let caller = Self::with_mask(mask.bits())?;
+        // Remembered for the command; guest memory counts as a file, so ours goes as high as it may.
+        let most = getrlimit(Resource::Fsize).maximum;
+        let _stays = setrlimit(Resource::Fsize, Rlimit { current: most, maximum: most });
+        Ok(caller)
+    }
+
+    /// The same at any time and without a change to this process: the kernel is asked for the mask in another way.
+    ///
+    /// # Errors
+    /// If the working directory does not exist any more, or there is no `/proc`.
+    pub fn look_on() -> io::Result<Self> {
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let mask = status.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("Umask:")?.trim(), 8).ok());
+        Self::with_mask(mask.ok_or_else(|| io::Error::other("/proc/self/status tells no file mode mask"))?)
+    }
+
+    fn with_mask(umask: u32) -> io::Result<Self> {
         let rlimits = LIMITS.map(|(number, resource)| {
             let limit = getrlimit(resource);
             let most = if number == 7 { NOFILE_MAX } else { u64::MAX };
             let value = |limit: Option<u64>| limit.unwrap_or(u64::MAX).min(most);
             (number, value(limit.current), value(limit.maximum))
         });
-        // Remembered for the command; guest memory counts as a file, so ours goes as high as it may.
-        let most = getrlimit(Resource::Fsize).maximum;
-        let _stays = setrlimit(Resource::Fsize, Rlimit { current: most, maximum: most });
         Ok(Self {
             directory: directory().map_err(|error| {
                 io::Error::new(
@@ -94,7 +109,7 @@ impl Caller {
                 gid: getgid().as_raw(),
                 groups: getgroups()?.into_iter().map(rustix::process::Gid::as_raw).collect(),
             },
-            process: Process { umask: mask.bits(), rlimits: rlimits.to_vec() },
+            process: Process { umask, rlimits: rlimits.to_vec() },
         })
     }
 

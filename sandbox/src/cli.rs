@@ -3,7 +3,9 @@
 
 mod limits;
 mod parse;
+mod results;
 pub mod run;
+pub mod shell;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -29,6 +31,7 @@ const EXAMPLES: &str = "\
 Examples:
   sandbox run -- python3 -c 'print(6*7)'     a program of the host, in a virtual machine
   sandbox run --explain -- make              what it would see, without running it
+  sandbox shell                              a shell, to look around and try things
   sandbox doctor                             what this machine can do, and what to do about the rest";
 
 /// What to do.
@@ -36,6 +39,13 @@ Examples:
 pub enum Verb {
     /// Run a command in a virtual machine of its own
     Run(Box<run::Arguments>),
+    /// Run a shell in a virtual machine of its own
+    ///
+    /// As `sandbox run`, with a shell for a command: the one that SHELL names, or the one that is given. What one of its
+    /// commands writes the next one sees, and all of it is gone when the shell ends.
+    #[command(mut_arg("command", |command| command.required(false).help("The shell and its arguments, instead of $SHELL")),
+              after_long_help = shell::EXAMPLES)]
+    Shell(Box<run::Arguments>),
     /// Say what this machine can do, and what to do about the rest
     Doctor,
     /// Write the man pages to a directory
@@ -88,6 +98,16 @@ mod tests {
         let cli = Cli::try_parse_from(["sandbox", "run", "-m", "2G", "ls", "-l", "--timeout"]).expect("parses");
         let Verb::Run(arguments) = cli.verb else { panic!("not run") };
         assert_eq!(arguments.command, ["ls", "-l", "--timeout"]);
+    }
+
+    #[test]
+    fn a_shell_needs_no_command() {
+        let cli = Cli::try_parse_from(["sandbox", "shell", "-m", "2G"]).expect("parses");
+        let Verb::Shell(arguments) = cli.verb else { panic!("not shell") };
+        assert!(arguments.command.is_empty());
+        let cli = Cli::try_parse_from(["sandbox", "shell", "bash", "-l"]).expect("parses");
+        let Verb::Shell(arguments) = cli.verb else { panic!("not shell") };
+        assert_eq!(arguments.command, ["bash", "-l"]);
     }
 
     #[test]

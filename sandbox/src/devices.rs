@@ -6,7 +6,12 @@ use std::io;
 use guest_init::wire::VIEW_TAG;
 
 use crate::engine::{Attachment, Remote, Sockets};
-use crate::virtio::{Id, disk::Disk, rng::Rng, vsock::Vsock};
+use crate::virtio::{
+    Id,
+    disk::Disk,
+    rng::Rng,
+    vsock::{Supply, Vsock},
+};
 
 /// How many there are. A kernel is told of so many, whether they are there when it boots or not.
 pub(crate) const fn count(disk: bool) -> usize {
@@ -19,9 +24,9 @@ pub(crate) const fn count(disk: bool) -> usize {
 /// # Errors
 /// If the disk's file cannot be looked at.
 pub(crate) fn list(sockets: Sockets) -> io::Result<Vec<Attachment>> {
-    let Sockets { ports, files, disk } = sockets;
+    let Sockets { ports, files, disk, supply } = sockets;
     let mut devices = vec![
-        Attachment::Local(Box::new(Vsock::new(ports))),
+        Attachment::Local(Box::new(Vsock::new(ports, supply.map(Supply::new)))),
         Attachment::Remote(Remote { id: Id::Fs, tag: Some(VIEW_TAG), socket: files }),
         Attachment::Local(Box::new(Rng::new())),
     ];

@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use images::{Image, Store, StoreError};
 
 use crate::engine::{self, Finding};
-use crate::spec::MEMORY_DEFAULT;
+use crate::spec::{MEMORY_DEFAULT, OURSELVES};
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +76,7 @@ fn qemu() -> Item {
         Ok(program) => program,
         // Nobody needs it where KVM serves.
         Err(error) => {
-            let grade = if engine::kvm() == Finding::Usable { Grade::Note } else { Grade::Bad };
+            let grade = if engine::kvm(Path::new(OURSELVES)) == Finding::Usable { Grade::Note } else { Grade::Bad };
             return Item::with(grade, "qemu", "not found", error.to_string());
         }
     };

@@ -14,7 +14,7 @@ mod template;
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 
@@ -31,8 +31,8 @@ pub use template::Template;
 /// What can run a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Engine {
-    /// Our own monitor on KVM.
-    Kvm,
+    /// Our own monitor on KVM: this program started once more, given by its path.
+    Kvm(std::path::PathBuf),
     /// Emulation in a QEMU process, given by its path; our devices serve it over vhost-user.
     Qemu(std::path::PathBuf),
 }
@@ -114,6 +114,8 @@ pub struct Sockets {
     pub ports: Vec<(u32, UnixStream)>,
     /// The file server's vhost-user connection.
     pub files: UnixStream,
+    /// Where further ports come from while the machine runs, if any may.
+    pub supply: Option<OwnedFd>,
     /// The disk, if the machine has one.
     pub disk: Option<File>,
 }
@@ -184,7 +186,7 @@ impl Engine {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Kvm => "kvm",
+            Self::Kvm(_) => "kvm",
             Self::Qemu(_) => "qemu",
         }
     }
@@ -193,7 +195,7 @@ impl Engine {
     #[must_use]
     pub fn isolation(&self) -> Isolation {
         match self {
-            Self::Kvm => Isolation::Hardware,
+            Self::Kvm(_) => Isolation::Hardware,
             Self::Qemu(_) => Isolation::Emulated,
         }
     }
@@ -204,7 +206,7 @@ impl Engine {
     /// If the engine's program cannot be looked at.
     pub(crate) fn boots_with(&self, model: Model, command_line: &'static str) -> io::Result<String> {
         match self {
-            Self::Kvm => kvm::boots_with(model, command_line),
+            Self::Kvm(program) => kvm::boots_with(program, model, command_line),
             Self::Qemu(program) => qemu::boots_with(program, model, command_line),
         }
     }
@@ -216,7 +218,7 @@ impl Engine {
     /// Why there is no frozen machine.
     pub(crate) fn freeze(&self, model: Model, boot: Boot, signals: Option<&Signals>) -> Result<Frozen, Error> {
         match self {
-            Self::Kvm => kvm::freeze(model, boot, signals),
+            Self::Kvm(program) => kvm::freeze(program, model, boot, signals),
             Self::Qemu(program) => qemu::freeze(program, model, boot, signals),
         }
     }
@@ -227,7 +229,7 @@ impl Engine {
     /// What could not be made or started.
     pub fn start(&self, parts: Parts) -> Result<Machine, Error> {
         match self {
-            Self::Kvm => Ok(Machine::Kvm(kvm::start(parts)?)),
+            Self::Kvm(program) => Ok(Machine::Kvm(kvm::start(program, parts)?)),
             Self::Qemu(program) => Ok(Machine::Qemu(qemu::start(program, parts)?)),
         }
     }

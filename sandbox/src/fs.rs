@@ -62,9 +62,9 @@ pub struct Start {
 }
 
 impl Start {
-    /// The running executable, which is taken to know [`SUBCOMMAND`], on behalf of the user who runs it.
-    pub fn own() -> Start {
-        Start { program: "/proc/self/exe".into(), arguments: vec![SUBCOMMAND.into()], identity: Identity::caller() }
+    /// An executable that knows [`SUBCOMMAND`], on behalf of the user who runs this one.
+    pub fn of(program: PathBuf) -> Start {
+        Start { program, arguments: vec![SUBCOMMAND.into()], identity: Identity::caller() }
     }
 }
 

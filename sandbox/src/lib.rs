@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Runs a command in a microVM of its own.
 //!
-//! A [`Spec`] says what to run, [`run()`] runs it, an [`Outcome`] says how it ended. In between, an [`engine`] runs
-//! a machine whose devices are ours ([`virtio`]), a process of its own serves the host's files ([`fs`]) as far as
-//! the [`view`] shows them, and the guest's init is told what to do over the control connection ([`session`]).
+//! [`Sandbox`] is the door for programs: it boots a machine and runs commands in it, in the manner of
+//! [`std::process::Command`]. Below it, a [`Spec`] says what to run, [`run()`] runs it, an [`Outcome`] says how it ended.
+//! In between, an [`engine`] runs a machine whose devices are ours ([`virtio`]), a process of its own serves the host's
+//! files ([`fs`]) as far as the [`view`] shows them, and the guest's init is told what to do over the control connection
+//! ([`session`]).
 //! docs/design.md follows one run from the command line to the exit status.
 
 pub mod caller;
+pub mod changes;
 pub mod cli;
 mod confine;
 mod devices;
@@ -14,6 +17,7 @@ mod disk;
 pub mod doctor;
 pub mod engine;
 pub mod fs;
+mod library;
 pub mod memory;
 pub mod outcome;
 mod packets;
@@ -29,6 +33,7 @@ pub mod view;
 pub mod virtio;
 pub mod vmm;
 
+pub use library::{Builder, Child, Command, Error, Sandbox, Stdio};
 pub use outcome::Cause;
 pub use run::{Outcome, Streams, run};
 pub use spec::Spec;

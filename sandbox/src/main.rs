@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     };
     match cli.verb {
         Verb::Run(arguments) => cli::run::run(*arguments),
+        Verb::Shell(arguments) => cli::shell::run(*arguments),
         Verb::Doctor => doctor::run(),
         Verb::Man { directory } => cli::man(&directory),
     }

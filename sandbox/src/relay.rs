@@ -173,12 +173,13 @@ fn ready(file: &File, events: PollFlags) -> io::Result<()> {
     }
 }
 
-/// Starts moving the caller's input to the command's connection.
-pub(crate) fn input(name: &str, from: OwnedFd, to: UnixStream) -> io::Result<Arc<Progress>> {
+/// Starts moving the caller's input to the command's connection. If the caller goes on `using` it, none is taken once the
+/// command wants no more; it costs a look before each read.
+pub(crate) fn input(name: &str, from: OwnedFd, to: UnixStream, using: bool) -> io::Result<Arc<Progress>> {
     let progress = Arc::new(Progress::default());
     let shared = Arc::clone(&progress);
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        if let Err(error) = pump_input(&mut File::from(from), &to, &shared) {
+        if let Err(error) = pump_input(&mut File::from(from), &to, &shared, using) {
             shared.fail(error);
         }
         // Half-close: what was sent still arrives. An error would only say that the connection is gone already.
@@ -189,9 +190,12 @@ pub(crate) fn input(name: &str, from: OwnedFd, to: UnixStream) -> io::Result<Arc
 }
 
 /// Ends with the input, or when the command wants no more of it.
-fn pump_input(from: &mut File, mut to: &UnixStream, progress: &Progress) -> io::Result<()> {
+fn pump_input(from: &mut File, mut to: &UnixStream, progress: &Progress, using: bool) -> io::Result<()> {
     let mut buffer = vec![0; BATCH];
     loop {
+        if using && !wanted(from, to)? {
+            return Ok(());
+        }
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => {
@@ -203,6 +207,18 @@ fn pump_input(from: &mut File, mut to: &UnixStream, progress: &Progress) -> io::
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready(from, PollFlags::IN)?,
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits for input, or for the command to want no more of it, as a connection says that nobody receives on any more.
+fn wanted(from: &File, to: &UnixStream) -> io::Result<bool> {
+    let mut fds = [PollFd::new(from, PollFlags::IN), PollFd::new(to, PollFlags::RDHUP)];
+    loop {
+        match poll(&mut fds, None) {
+            Ok(_) => return Ok(fds[1].revents().is_empty()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -262,6 +278,22 @@ mod tests {
         guest.write_all(b"x").unwrap();
         wait(&bell);
         assert_eq!(progress.failure().unwrap().kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn input_that_nobody_wants_stays_the_callers() {
+        let (guest, host) = UnixStream::pair().unwrap();
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        let progress = input("test", reader.try_clone().unwrap().into(), host, true).unwrap();
+        drop(guest);
+        while progress.state() != State::Done {
+            thread::yield_now();
+        }
+        writer.write_all(b"mine").unwrap();
+        drop(writer);
+        let mut left = String::new();
+        reader.read_to_string(&mut left).unwrap();
+        assert_eq!(left, "mine");
     }
 
     #[test]

@@ -4,20 +4,23 @@
 //! [`run`] assembles the parts and takes them down in order; [`watch`] is the part in between, where the command
 //! lives. Every wait has a deadline, and what the guest does not say in time has an ending of its own.
 
+mod assemble;
 mod begin;
 mod exec;
+mod ground;
 mod images_check;
+pub(crate) mod kept;
 mod limits;
 mod lookup;
 mod met;
 mod mount;
+pub mod results;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,22 +28,22 @@ use std::time::{Duration, Instant};
 use guest_init::wire::{Tally, port};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
-use crate::devices;
 use crate::disk;
-use crate::engine::{self, Engine, Machine};
+use crate::engine::{self, Engine};
 use crate::fs;
 use crate::outcome::{Cause, Killed};
 use crate::relay::{self, Budget, Progress, State};
 use crate::session::Session;
 use crate::spec::Spec;
 use crate::stages::Stages;
-use crate::sys::signals::{ENDING, Signals};
-use crate::sys::tsc::Moment;
-use crate::view::{self, View};
+use crate::sys::signals::Signals;
+use crate::view;
+use assemble::{Assembled, assemble, supply};
 pub use begin::Begin;
-use begin::Images;
+use ground::Ground;
 pub use met::Hit;
-use watch::Watch;
+use results::Keeping;
+use watch::{Furnished, Watch};
 
 /// How long output that the guest had sent before its machine ended may take to reach its reader.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -60,7 +63,7 @@ pub struct Streams {
 }
 
 /// What became of a run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     /// Why it ended.
     pub cause: Cause,
@@ -90,6 +93,8 @@ pub struct Outcome {
     pub console: Vec<String>,
     /// What of the view the caller may not expect.
     pub notices: Vec<String>,
+    /// What was kept of what the command changed.
+    pub results: results::Taken,
 }
 
 impl Outcome {
@@ -111,6 +116,7 @@ impl Outcome {
             stderr_bytes: 0,
             console: Vec::new(),
             notices: Vec::new(),
+            results: results::Taken::default(),
         }
     }
 }
@@ -166,102 +172,38 @@ pub fn run(spec: &Spec, streams: Streams, signals: Option<&Signals>) -> Outcome 
 }
 
 fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &mut Outcome) -> Result<Cause, Error> {
-    let begun = Moment::now();
-    spec.check()?;
-    let engine = engine::probe(spec.engine, spec.require_kvm)?;
-    outcome.engine = Some(engine.clone());
-    let store = images::Store::of_user()?;
-    let images = Images::find(&engine, &store, spec, begun)?;
-    let (start, mut check, begin, notice) = images.begin(spec.boot, signals)?;
-    outcome.notices.extend(notice);
-    outcome.begin = Some(begin);
-    let view = View::of(&request(spec))?;
-    outcome.notices.extend_from_slice(view.notices());
-    outcome.stages.end("prepare");
-
-    let mut files = fs::Worker::begin(&view, &fs::Start::own())?;
-    let socket = unless_cancelled(signals, |call| files.connection(call))?;
-    outcome.stages.end("view");
-
-    let disk = spec.disk().map(disk::make).transpose()?;
-    let (lines, ports) = Lines::new()?;
-    let parts = engine::Parts {
-        model: images.model,
-        start,
-        sockets: engine::Sockets { ports, files: socket, disk: disk.as_ref().map(File::try_clone).transpose()? },
-        devices: devices::list,
-    };
-    let mut machine = engine.start(parts)?;
-    // The machine starts meanwhile; it needs the files only once its kernel runs.
-    unless_cancelled(signals, |call| files.ready(call))?;
-    outcome.stages.end("machine");
-
-    let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?);
-    let budget = Budget::new(spec.output_limit);
-    let relays = Relays {
-        stdin: relay::input("stdin", streams.stdin, lines.stdin)?,
-        stdout: relay::output("stdout", lines.stdout, streams.stdout, Arc::clone(&budget), Arc::clone(&bell))?,
-        stderr: relay::output("stderr", lines.stderr, streams.stderr, Arc::clone(&budget), Arc::clone(&bell))?,
-        budget,
-        bell,
-    };
-    let watch = Watch::new(spec, &view, Session::new(lines.control)?, &relays, signals, &mut check)?;
-    let watched = watch.until_the_end(&mut machine, &mut files, outcome);
+    let (supply, theirs) = supply(spec)?;
+    let Assembled { mut machine, mut files, mut check, view, lines, disk } = assemble(spec, signals, theirs, outcome)?;
+    let (control, relays) = lines.connect(streams, spec.output_limit, false)?;
+    let furnished = Furnished::Not(&view, &mut check);
+    let mut watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished);
+    let watched = watch.until_the_end(&mut Ground::Own { machine: &mut machine, files: &mut files }, outcome);
+    let session = watch.into_session();
     // Whatever else went wrong: with damaged images nothing else means anything.
     check.passed()?;
     let mut cause = watched?;
+    if let Some(supply) = &supply {
+        let kept = Keeping { session, supply, number: 1 }.keep(spec, &cause, &mut outcome.results);
+        if let Err(error) = kept {
+            // What was asked for is not there, whatever the command did.
+            cause = Cause::SetupError(format!("cannot keep the command's results: {}", crate::explain(&error)));
+        }
+        outcome.stages.end("results");
+    }
     files.kill();
-    finish(&mut machine, &relays, outcome, &mut cause)?;
+    machine.end()?;
+    outcome.killed = machine.console().killed().to_vec();
+    if cause.is_of_the_machine() {
+        outcome.console = machine.console().last_lines(CONSOLE_LINES);
+    }
+    relays.settle(outcome, &mut cause)?;
+    outcome.stages.end("end");
     met::name_victim(&mut cause, &outcome.tally, &outcome.killed);
     outcome.hits = met::hits(spec, &cause, &outcome.tally, &outcome.killed);
     if disk.as_ref().is_some_and(disk::is_starved) {
         outcome.hits.push(met::starved(&disk::place()));
     }
     Ok(cause)
-}
-
-/// Waits for the file server, unless a signal ends the run meanwhile. Other signals are for a command, and there is none.
-fn unless_cancelled<T>(
-    signals: Option<&Signals>,
-    mut wait: impl FnMut(Option<BorrowedFd<'_>>) -> Result<T, fs::Error>,
-) -> Result<T, Error> {
-    loop {
-        match wait(signals.map(AsFd::as_fd)) {
-            Err(fs::Error::Called) => {}
-            other => return Ok(other?),
-        }
-        while let Some(signal) = signals.map_or(Ok(None), Signals::next)? {
-            if ENDING.contains(&signal) {
-                return Err(Error::Cancelled(signal));
-            }
-        }
-    }
-}
-
-/// Takes the machine down, lets output that was on its way arrive, and settles the verdict.
-fn finish(machine: &mut Machine, relays: &Relays, outcome: &mut Outcome, cause: &mut Cause) -> Result<(), Error> {
-    machine.end()?;
-    relays.flush(Instant::now() + FLUSH_LIMIT)?;
-    outcome.killed = machine.console().killed().to_vec();
-    if cause.is_of_the_machine() {
-        outcome.console = machine.console().last_lines(CONSOLE_LINES);
-    }
-    outcome.stdin_bytes = relays.stdin.bytes();
-    outcome.stdout_bytes = relays.stdout.bytes();
-    outcome.stderr_bytes = relays.stderr.bytes();
-    let streams = [
-        ("read the command's standard input", &relays.stdin),
-        ("write the command's standard output", &relays.stdout),
-        ("write the command's standard error", &relays.stderr),
-    ];
-    for (what, progress) in streams {
-        if let Some(error) = progress.failure() {
-            // The command's own ending says nothing about bytes that we lost.
-            *cause = Cause::SetupError(format!("cannot {what}: {error}"));
-        }
-    }
-    outcome.stages.end("end");
-    Ok(())
 }
 
 /// The host's ends of the connections that the guest dials.
@@ -273,12 +215,12 @@ struct Lines {
 }
 
 impl Lines {
-    /// Makes the connections: our ends, and the device's by port.
-    fn new() -> io::Result<(Self, Vec<(u32, UnixStream)>)> {
+    /// Makes the connections of the command of this number: our ends, and the device's by port.
+    fn new(number: u32) -> io::Result<(Self, Vec<(u32, UnixStream)>)> {
         let mut ports = Vec::new();
-        let mut line = |port| -> io::Result<UnixStream> {
+        let mut line = |first: u32| -> io::Result<UnixStream> {
             let (ours, theirs) = UnixStream::pair()?;
-            ports.push((port, theirs));
+            ports.push((port::of(first, number), theirs));
             Ok(ours)
         };
         let lines = Self {
@@ -288,6 +230,21 @@ impl Lines {
             stderr: line(port::STDERR)?,
         };
         Ok((lines, ports))
+    }
+
+    /// Connects the streams: the control connection, and what tells of the streams' progress. If the caller goes on
+    /// `using` its input itself, none of it is taken once the command wants no more.
+    fn connect(self, streams: Streams, output_limit: Option<u64>, using: bool) -> io::Result<(UnixStream, Relays)> {
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let budget = Budget::new(output_limit);
+        let relays = Relays {
+            stdin: relay::input("stdin", streams.stdin, self.stdin, using)?,
+            stdout: relay::output("stdout", self.stdout, streams.stdout, Arc::clone(&budget), Arc::clone(&bell))?,
+            stderr: relay::output("stderr", self.stderr, streams.stderr, Arc::clone(&budget), Arc::clone(&bell))?,
+            budget,
+            bell,
+        };
+        Ok((self.control, relays))
     }
 }
 
@@ -319,6 +276,26 @@ impl Relays {
     fn hear(&self) {
         // "Would block" is the only error, and means that there were none.
         let _none = rustix::io::read(&*self.bell, &mut [0; 8]);
+    }
+
+    /// Lets output that was on its way arrive, and settles the verdict.
+    fn settle(&self, outcome: &mut Outcome, cause: &mut Cause) -> io::Result<()> {
+        self.flush(Instant::now() + FLUSH_LIMIT)?;
+        outcome.stdin_bytes = self.stdin.bytes();
+        outcome.stdout_bytes = self.stdout.bytes();
+        outcome.stderr_bytes = self.stderr.bytes();
+        let streams = [
+            ("read the command's standard input", &self.stdin),
+            ("write the command's standard output", &self.stdout),
+            ("write the command's standard error", &self.stderr),
+        ];
+        for (what, progress) in streams {
+            if let Some(error) = progress.failure() {
+                // The command's own ending says nothing about bytes that we lost.
+                *cause = Cause::SetupError(format!("cannot {what}: {error}"));
+            }
+        }
+        Ok(())
     }
 
     fn flush(&self, deadline: Instant) -> io::Result<()> {

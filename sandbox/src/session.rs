@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use guest_init::wire::{self, Decoder, FromGuest, ToGuest};
 use rustix::event::PollFlags;
@@ -80,6 +81,18 @@ impl Session {
             }
         }
         Ok(messages)
+    }
+
+    /// Sends what is queued, and waits for that, but only so long for each part. For when nobody listens to the guest any
+    /// more.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn finish(&mut self, limit: Duration) -> io::Result<()> {
+        self.stream.set_nonblocking(false)?;
+        self.stream.set_write_timeout(Some(limit))?;
+        let bytes = std::mem::take(&mut self.outbox);
+        self.stream.write_all(&Vec::from(bytes))
     }
 
     fn flush(&mut self) -> Result<(), Error> {

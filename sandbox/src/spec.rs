@@ -21,6 +21,9 @@ pub const MEMORY_STEP: u64 = 1 << 20;
 /// Most virtual CPUs; the guest kernel is built for no more.
 pub const CPUS_MAX: u32 = 32;
 
+/// This program, to itself.
+pub const OURSELVES: &str = "/proc/self/exe";
+
 /// The variable that says where caches are (XDG Base Directory Specification).
 const CACHE_HOME: &str = "XDG_CACHE_HOME";
 
@@ -57,6 +60,11 @@ pub struct Spec {
     pub boot: bool,
     /// Resource limits and file mode mask the command starts with.
     pub process: Process,
+    /// What is to be kept of what the command changed.
+    pub results: Results,
+    /// The program that serves files and runs the machine, in processes of their own: this one, or what a program that
+    /// uses this library has in its place.
+    pub program: PathBuf,
 }
 
 /// A user as the kernel knows one.
@@ -123,6 +131,28 @@ pub enum Choice {
     Kvm,
     /// Emulation by QEMU.
     Qemu,
+}
+
+/// What is to be kept of what a command changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Results {
+    /// Files and directories that are copied out when the command has ended.
+    pub copies: Vec<CopyOut>,
+    /// Whether to list what has changed in the private layer.
+    pub list: bool,
+    /// Where to write that as a tar.
+    pub tar: Option<PathBuf>,
+    /// What of the current directory takes the changes, if the command succeeds: paths below it.
+    pub commits: Vec<PathBuf>,
+}
+
+/// One `--copy-out GUEST:HOST`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyOut {
+    /// Absolute path in the guest.
+    pub guest: PathBuf,
+    /// Path on the host: a directory that takes it under its own name, or what it is to be called.
+    pub host: PathBuf,
 }
 
 /// Why a Spec cannot be run.

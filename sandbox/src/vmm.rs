@@ -160,6 +160,7 @@ impl Given {
             Some(ports) => Some(Sockets {
                 files: next()?.into(),
                 disk: if plan.disk { Some(next()?.into()) } else { None },
+                supply: if plan.supply { Some(next()?) } else { None },
                 ports: ports.iter().map(|port| Ok((*port, next()?.into()))).collect::<Result<_, Error>>()?,
             }),
         };

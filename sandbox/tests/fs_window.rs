@@ -139,7 +139,7 @@ impl Driver {
 fn driver() -> (Worker, Driver) {
     let cwd = tempfile::tempdir().unwrap();
     let view = View::of(&Request { cwd: cwd.path().canonicalize().unwrap(), ..Request::default() }).unwrap();
-    let start = Start { program: env!("CARGO_BIN_EXE_sandbox").into(), ..Start::own() };
+    let start = Start::of(env!("CARGO_BIN_EXE_sandbox").into());
     let (worker, socket) = Worker::start(&view, &start).unwrap();
     let (_file, memory) = memory::create(1 << 20).unwrap();
     let backend = Backend::of(Id::Fs, Some("view"), socket).unwrap();

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 fn start() -> Start {
-    Start { program: env!("CARGO_BIN_EXE_sandbox").into(), ..Start::own() }
+    Start::of(env!("CARGO_BIN_EXE_sandbox").into())
 }
 
 /// Whether there are user namespaces; says so if not.

@@ -21,6 +21,8 @@ mod neighbours;
 mod nested;
 mod probe;
 mod readme;
+mod results;
+mod several;
 mod smp;
 mod status;
 mod stdio;
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
         nested::CASES,
         probe::CASES,
         readme::CASES,
+        results::CASES,
+        several::CASES,
         smp::CASES,
         status::CASES,
         stdio::CASES,

@@ -13,12 +13,12 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::{limits, parse, tell};
+use super::{limits, parse, results, tell};
 use crate::caller::{self, Caller};
 use crate::engine::{self, Isolation};
 use crate::report::Report;
 use crate::run::{Hit, Outcome, Streams};
-use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, Sight, Spec, Volume};
+use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, OURSELVES, Sight, Spec, Volume};
 use crate::usage::Table;
 use crate::view::View;
 use crate::{Cause, Signals, Stages};
@@ -56,6 +56,8 @@ pub struct Arguments {
     output_limit: Option<u64>,
     #[command(flatten)]
     limits: limits::Limits,
+    #[command(flatten)]
+    results: results::Options,
     /// Hide the tools that PATH finds in the home directory
     #[arg(long)]
     no_home_tools: bool,
@@ -105,6 +107,8 @@ Examples:
   sandbox run -- python3 -c 'print(6*7)'
   sandbox run -- sh -c 'gcc hello.c -o hello && ./hello'     nothing is left on the host
   sandbox run -v \"$PWD/out:/out\" -- cp result.txt /out       but for what a volume takes
+  sandbox run --commit build -- make                         build/ is as make left it, if it succeeded
+  sandbox run --copy-out /tmp/core:. -- ./crashes            a file of the guest, however the command ended
   sandbox run --timeout 10s -m 512M --pids-limit 50 --report run.json -- ./untrusted
   sandbox run --ulimit cpu=5 --tmpfs /cache:size=64M --usage -- ./untrusted
 
@@ -169,7 +173,8 @@ fn attempt(spec: &Spec, signals: &Signals) -> Outcome {
         }
     };
     if io::stderr().is_terminal()
-        && engine::probe(spec.engine, spec.require_kvm).is_ok_and(|engine| engine.isolation() == Isolation::Emulated)
+        && engine::probe(spec.engine, spec.require_kvm, &spec.program)
+            .is_ok_and(|engine| engine.isolation() == Isolation::Emulated)
     {
         tell(format_args!("sandbox: emulated by QEMU: slow, and no security boundary (sandbox doctor says more)"));
     }
@@ -199,12 +204,9 @@ impl Arguments {
             Some(text) => {
                 let account = caller::account(text)?;
                 set(&mut environment, "HOME", account.home.unwrap_or_else(|| PathBuf::from("/")));
-                for name in ["USER", "LOGNAME"] {
-                    set(
-                        &mut environment,
-                        name,
-                        account.name.clone().unwrap_or_else(|| account.user.uid.to_string().into()),
-                    );
+                let name = account.name.unwrap_or_else(|| account.user.uid.to_string().into());
+                for variable in ["USER", "LOGNAME"] {
+                    set(&mut environment, variable, name.clone());
                 }
                 account.user
             }
@@ -242,6 +244,8 @@ impl Arguments {
             nested: self.nested.then(nested).transpose()?,
             boot: self.boot,
             process: caller.process.clone(),
+            program: OURSELVES.into(),
+            results: self.results.of(caller)?,
         })
     }
 
@@ -302,6 +306,7 @@ fn say(outcome: &Outcome) -> ExitCode {
             tell(format_args!("  {line}"));
         }
     }
+    results::show(outcome);
     if io::stderr().is_terminal() {
         outcome.notices.iter().for_each(|notice| tell(format_args!("sandbox: note: {notice}")));
     }

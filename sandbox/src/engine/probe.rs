@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
-use crate::spec::Choice;
+use crate::spec::{Choice, OURSELVES};
 
 /// QEMU's program for this architecture.
 const QEMU: &str = "qemu-system-x86_64";
@@ -122,13 +122,13 @@ impl Finding {
 /// Looks at KVM anew, whatever is remembered of it.
 #[must_use]
 pub fn survey() -> Finding {
-    look(false)
+    look(false, Path::new(OURSELVES))
 }
 
-/// Looks at KVM, but tries it only once in a boot.
+/// Looks at KVM, but has `program`, which must be this one, try it only once in a boot.
 #[must_use]
-pub fn kvm() -> Finding {
-    look(true)
+pub fn kvm(program: &Path) -> Finding {
+    look(true, program)
 }
 
 /// Has the next run try KVM again: to be called when a machine has failed in a way that a usable KVM does not.
@@ -138,7 +138,7 @@ pub fn distrust_kvm() {
     }
 }
 
-fn look(remembered: bool) -> Finding {
+fn look(remembered: bool, program: &Path) -> Finding {
     // By opening it, for mode bits tell only half.
     if let Err(error) = OpenOptions::new().read(true).write(true).open(DEVICE) {
         return Finding::of_open(&error);
@@ -147,7 +147,7 @@ fn look(remembered: bool) -> Finding {
     if remembered && let Some(finding) = place.as_deref().and_then(cache::recall) {
         return finding;
     }
-    let finding = match apart::ask(Path::new("/proc/self/exe")) {
+    let finding = match apart::ask(program) {
         Ok(finding) => finding,
         Err(error) => Finding::Untried(crate::explain(&error)),
     };
@@ -157,14 +157,14 @@ fn look(remembered: bool) -> Finding {
     finding
 }
 
-/// Picks the engine.
+/// Picks the engine. `program` must be this one.
 ///
 /// # Errors
 /// Why none serves, and what to do.
-pub fn probe(choice: Choice, require_kvm: bool) -> Result<Engine, Error> {
+pub fn probe(choice: Choice, require_kvm: bool, program: &Path) -> Result<Engine, Error> {
     if choice != Choice::Qemu || require_kvm {
-        match kvm() {
-            Finding::Usable => return Ok(Engine::Kvm),
+        match kvm(program) {
+            Finding::Usable => return Ok(Engine::Kvm(program.to_owned())),
             finding if require_kvm || choice == Choice::Kvm => return Err(Error::NoKvm(finding)),
             _ => {}
         }

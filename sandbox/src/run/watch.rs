@@ -9,18 +9,18 @@ use std::time::Instant;
 
 use guest_init::wire::{FromGuest, ToGuest, VERSION};
 
+use super::ground::Ground;
 use super::images_check::ImagesCheck;
 use super::limits::{BOOT_LIMIT, CANCEL_LIMIT, DRAIN_INTERVAL, LONGEST_LIMIT, LOST_LIMIT, PING_INTERVAL, PONG_LIMIT};
 use super::{Error, Outcome, Relays, exec, mount};
-use crate::engine::{self, Ending, Machine};
-use crate::fs;
-use crate::outcome::{Cause, Victim};
+use crate::outcome::Cause;
 use crate::session::Session;
 use crate::spec::Spec;
-use crate::sys::signals::{ENDING, Signals};
+use crate::sys::signals::Signals;
 use crate::view::View;
 use drain::Drain;
 use farewell::Farewell;
+pub(super) use ready::ask;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -31,14 +31,22 @@ enum Phase {
     Draining,
 }
 
+/// What is to be done before the command can be sent.
+pub(super) enum Furnished<'a> {
+    /// The root of a new machine is to be assembled with this view, and its images are being checked.
+    Not(&'a View, &'a mut ImagesCheck),
+    /// All has been done: other commands have run in the machine, or do.
+    Already,
+}
+
 /// A run in progress.
 pub(super) struct Watch<'a> {
     spec: &'a Spec,
     session: Session,
     relays: &'a Relays,
     signals: Option<&'a Signals>,
-    images: &'a mut ImagesCheck,
-    view: &'a View,
+    furnished: Furnished<'a>,
+    on_start: Option<Box<dyn FnOnce() + 'a>>,
     phase: Phase,
     boot_deadline: Instant,
     deadline: Option<Instant>,
@@ -60,19 +68,18 @@ pub(super) struct Watch<'a> {
 impl<'a> Watch<'a> {
     pub(super) fn new(
         spec: &'a Spec,
-        view: &'a View,
         session: Session,
         relays: &'a Relays,
         signals: Option<&'a Signals>,
-        images: &'a mut ImagesCheck,
-    ) -> Result<Self, Error> {
-        Ok(Self {
+        furnished: Furnished<'a>,
+    ) -> Self {
+        Self {
             spec,
             session,
             relays,
             signals,
-            images,
-            view,
+            furnished,
+            on_start: None,
             phase: Phase::Booting,
             boot_deadline: Instant::now() + BOOT_LIMIT,
             deadline: None,
@@ -86,23 +93,23 @@ impl<'a> Watch<'a> {
             farewell: None,
             drain: None,
             sent: None,
-        })
+        }
+    }
+
+    /// Does this when the command has started.
+    pub(super) fn on_start(self, act: impl FnOnce() + 'a) -> Self {
+        Self { on_start: Some(Box::new(act)), ..self }
     }
 
     /// Watches until there is a verdict.
-    pub(super) fn until_the_end(
-        mut self,
-        machine: &mut Machine,
-        files: &mut fs::Worker,
-        outcome: &mut Outcome,
-    ) -> Result<Cause, Error> {
+    pub(super) fn until_the_end(&mut self, ground: &mut Ground<'_>, outcome: &mut Outcome) -> Result<Cause, Error> {
         loop {
-            let ready = self.wait(machine, files)?;
+            let ready = self.wait(ground)?;
             if ready.images {
-                self.images.passed()?;
+                self.check_images()?;
             }
             if ready.console {
-                machine.read_console();
+                ground.read_console();
             }
             if ready.bell {
                 self.relays.hear();
@@ -127,19 +134,26 @@ impl<'a> Watch<'a> {
                 }
                 self.part(Cause::OutputLimit, outcome);
             }
-            if ready.machine || machine.console().stopped() {
-                return self.machine_ended(machine);
+            if ready.machine || ground.stopped() {
+                let cause = ground.cause()?;
+                if let Some(cause) = self.forsaken() {
+                    return Ok(cause);
+                }
+                return Ok(self.cancelled.map_or(cause, |(signal, _)| Cause::Cancelled(signal)));
             }
             if ready.files {
-                // It ends by itself when its connection to the machine closes.
-                let how = files.try_wait()?.map_or_else(String::new, |status| status.to_string());
                 self.files_alive = false;
-                self.lose(Cause::VmmCrash(format!("the file server ended: {how}")));
+                self.lose(ground.files_ended()?);
             }
             if let Some(cause) = self.check_deadlines(outcome)? {
                 return Ok(cause);
             }
         }
+    }
+
+    /// The conversation, for what comes after the command.
+    pub(super) fn into_session(self) -> Session {
+        self.session
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -159,7 +173,7 @@ impl<'a> Watch<'a> {
     fn hear_signals(&mut self) -> Result<Option<Cause>, Error> {
         let Some(signals) = self.signals else { return Ok(None) };
         while let Some(signal) = signals.next()? {
-            if ENDING.contains(&signal) {
+            if signals.ends(signal) {
                 if self.cancelled.is_some() || self.phase != Phase::Running {
                     return Ok(Some(Cause::Cancelled(signal)));
                 }
@@ -194,21 +208,20 @@ impl<'a> Watch<'a> {
         match (self.phase, message) {
             (Phase::Booting, FromGuest::Hello { version: VERSION }) => {
                 outcome.stages.end("boot");
-                self.phase = Phase::Mounting;
-                let mount = ToGuest::Mount(mount::message(self.spec, self.view)?);
-                self.send(&mount);
+                self.furnish()?;
             }
             (Phase::Mounting, FromGuest::Mounted) => {
                 outcome.stages.end("mount");
-                self.images.passed()?;
-                self.phase = Phase::Starting;
-                let exec = ToGuest::Exec(exec::message(self.spec)?);
-                self.send(&exec);
+                self.check_images()?;
+                self.execute()?;
             }
             (Phase::Starting, FromGuest::Ready) => outcome.stages.end("ready"),
             (Phase::Starting, FromGuest::Started) => {
                 outcome.stages.end("start");
                 outcome.started = true;
+                if let Some(act) = self.on_start.take() {
+                    act();
+                }
                 self.phase = Phase::Running;
                 let now = Instant::now();
                 self.deadline = self.spec.timeout.map(|timeout| now + timeout.min(LONGEST_LIMIT));
@@ -217,7 +230,7 @@ impl<'a> Watch<'a> {
             (Phase::Starting, FromGuest::NotStarted { step, errno }) => {
                 return Ok(Some(exec::not_started(self.spec, step, errno)));
             }
-            (Phase::Mounting | Phase::Starting, FromGuest::Failed { step, errno }) => {
+            (Phase::Booting | Phase::Mounting | Phase::Starting, FromGuest::Failed { step, errno }) => {
                 return Ok(Some(exec::failed(self.spec, step, errno)));
             }
             (Phase::Running, FromGuest::Ended(ended)) => {
@@ -244,6 +257,31 @@ impl<'a> Watch<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// With damaged images nothing that a guest says means anything.
+    fn check_images(&mut self) -> Result<(), Error> {
+        match &mut self.furnished {
+            Furnished::Not(_, images) => images.passed(),
+            Furnished::Already => Ok(()),
+        }
+    }
+
+    /// Has the root assembled, or sends the command if there is one.
+    fn furnish(&mut self) -> Result<(), Error> {
+        let Furnished::Not(view, _) = self.furnished else { return self.execute() };
+        self.phase = Phase::Mounting;
+        let mount = ToGuest::Mount(mount::message(self.spec, view)?);
+        self.send(&mount);
+        Ok(())
+    }
+
+    /// Sends the command.
+    fn execute(&mut self) -> Result<(), Error> {
+        self.phase = Phase::Starting;
+        let exec = ToGuest::Exec(exec::message(self.spec)?);
+        self.send(&exec);
+        Ok(())
     }
 
     /// Queues a message and sends what can be. A failure shows at the next look at the connection.
@@ -276,30 +314,6 @@ impl<'a> Watch<'a> {
             Some((signal, _)) => Cause::Cancelled(signal),
             None => verdict.unwrap_or_else(|| Cause::LostContact("the command's end was never told".to_owned())),
         }
-    }
-
-    fn machine_ended(&mut self, machine: &mut Machine) -> Result<Cause, Error> {
-        let ending = machine.end()?;
-        if let Some(cause) = self.forsaken() {
-            return Ok(cause);
-        }
-        if let Some((signal, _)) = self.cancelled {
-            return Ok(Cause::Cancelled(signal));
-        }
-        let console = machine.console();
-        Ok(match ending {
-            Ending::Crash(how) => {
-                if matches!(machine, Machine::Kvm(_)) {
-                    engine::distrust_kvm();
-                }
-                Cause::VmmCrash(how)
-            }
-            _ if console.out_of_memory() => Cause::Oom { victim: Victim::Init, peak: 0 },
-            _ if console.panicked() => Cause::GuestPanic,
-            Ending::Guest(how) => Cause::GuestReset(how),
-            // We ended it because its kernel said that it stops.
-            Ending::Ours => Cause::GuestReset("its kernel stopped".to_owned()),
-        })
     }
 
     fn check_deadlines(&mut self, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {

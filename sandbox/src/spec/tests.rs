@@ -18,6 +18,8 @@ fn spec() -> Spec {
         nested: None,
         boot: false,
         process: Process { umask: 0o022, rlimits: vec![] },
+        program: OURSELVES.into(),
+        results: Results::default(),
     }
 }
 

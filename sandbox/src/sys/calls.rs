@@ -103,11 +103,11 @@ pub(crate) const MONITOR: &[c_long] = &[
 /// What a virtual CPU's thread does besides: the console, and the devices of other processes.
 pub(crate) const VIRTUAL_CPU: &[c_long] = &[libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_recvfrom, libc::SYS_ppoll];
 
-/// What a device's thread does besides: its streams, entropy, and the disk.
+/// What a device's thread does besides: its streams, further ones that it is sent, entropy, and the disk.
 #[rustfmt::skip]
 pub(crate) const DEVICE: &[c_long] = &[
     libc::SYS_epoll_pwait, libc::SYS_epoll_ctl, libc::SYS_ppoll, libc::SYS_read, libc::SYS_recvfrom, libc::SYS_sendto,
-    libc::SYS_shutdown, libc::SYS_getrandom, libc::SYS_pread64, libc::SYS_pwrite64,
+    libc::SYS_shutdown, libc::SYS_getrandom, libc::SYS_recvmsg, libc::SYS_pread64, libc::SYS_pwrite64,
 ];
 
 /// What the first thread does besides: the console's last line, which may have no end, and the last word.

@@ -3,16 +3,20 @@
 //! (virtio 1.2 §5.10).
 //!
 //! This file moves packets between rings and the multiplexer: [`packet`] knows the header, [`conn`] one connection's
-//! rules, [`mux`] the streams. Not for what travels: bytes are bytes. Nothing is dialled from the host.
+//! rules, [`mux`] the streams, [`supply`] where more of them come from. Not for what travels: bytes are bytes. Nothing is
+//! dialled from the host.
 
 pub(crate) mod conn;
 pub(crate) mod mux;
 pub(crate) mod packet;
+pub(crate) mod supply;
+
+pub(crate) use supply::Supply;
 
 use super::device::{Device, Fault, Id, Io, Token, Traits};
 use super::ring::{self, Chain, chain};
 use mux::Mux;
-use packet::{HEADER_LEN, Header};
+use packet::{HEADER_LEN, Header, op};
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
 use vm_memory::GuestMemoryMmap;
@@ -33,6 +37,7 @@ const GATHER_MAX: usize = 18;
 /// The device.
 pub struct Vsock {
     mux: Mux<UnixStream>,
+    supply: Option<Supply>,
     /// Payload on its way, either direction. No packet that respects our credit is longer.
     scratch: Vec<u8>,
     /// Transmitted packets wait because answers to earlier ones found no receive buffer.
@@ -47,10 +52,10 @@ impl std::fmt::Debug for Vsock {
 
 impl Vsock {
     /// Makes a device with these host ports, each with our end of its stream. A port serves one connection, the
-    /// first.
+    /// first. Further ports may come from a supply.
     #[must_use]
-    pub fn new(ports: Vec<(u32, UnixStream)>) -> Self {
-        Self { mux: Mux::new(ports), scratch: vec![0; conn::BUFFER_MAX as usize], stalled: false }
+    pub(crate) fn new(ports: Vec<(u32, UnixStream)>, supply: Option<Supply>) -> Self {
+        Self { mux: Mux::new(ports), supply, scratch: vec![0; conn::BUFFER_MAX as usize], stalled: false }
     }
 
     /// Moves everything that can be moved.
@@ -83,7 +88,7 @@ impl Vsock {
                     self.stalled = true;
                     return Ok(());
                 }
-                match take(&mut self.mux, &mut self.scratch, &mut chain, memory) {
+                match take(&mut self.mux, self.supply.as_ref(), &mut self.scratch, &mut chain, memory) {
                     Ok(()) => ring.push(memory, &chain)?,
                     Err(error) => ring.reject(memory, &chain, &error)?,
                 }
@@ -168,6 +173,7 @@ fn deliver(
 /// Reads one transmitted packet and hands it to the multiplexer.
 fn take(
     mux: &mut Mux<UnixStream>,
+    supply: Option<&Supply>,
     scratch: &mut [u8],
     chain: &mut Chain,
     memory: &GuestMemoryMmap,
@@ -175,6 +181,9 @@ fn take(
     let mut bytes = [0; HEADER_LEN];
     chain.read(memory, &mut bytes)?;
     let header = Header::parse(&bytes);
+    if let Some(supply) = supply.filter(|_| header.op == op::REQUEST) {
+        supply.take(|port, stream| mux.declare(port, stream));
+    }
     let has = chain.readable();
     // What is longer than the scratch buffer breaks our credit; what differs from the header is no packet.
     match scratch.get_mut(..has).filter(|_| usize::try_from(header.len) == Ok(has)) {

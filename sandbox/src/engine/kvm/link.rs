@@ -3,7 +3,7 @@
 //!
 //! Both are the same executable, so the format (postcard) needs no version. The descriptors that come with a plan, in
 //! this order: KVM, the console, guest memory; kernel and initramfs, or a template; and if there are devices, the file
-//! server's connection, the disk if there is one, and a stream for each port.
+//! server's connection, the disk if there is one, where further ports come from if any may, and a stream for each port.
 
 use postcard::Error;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) disk: bool,
     /// What it begins with.
     pub(crate) begin: Begin,
+    /// Whether further ports may come while it runs.
+    pub(crate) supply: bool,
     /// Host ports, in the order of their streams. A machine that is to be frozen has none, nor any device.
     pub(crate) ports: Option<Vec<u32>>,
 }
@@ -115,6 +117,7 @@ mod tests {
             memory: 1 << 30,
             cpus: 2,
             nested: false,
+            supply: true,
             disk: false,
             begin: Begin::Boot("quiet".to_owned()),
             ports: Some(vec![1, 2]),

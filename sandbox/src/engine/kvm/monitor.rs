@@ -32,9 +32,6 @@ const DEVICE: &str = "/dev/kvm";
 /// What it is made of, where it is not a part of the kernel.
 const MODULES: [&str; 3] = ["/sys/module/kvm", "/sys/module/kvm_amd", "/sys/module/kvm_intel"];
 
-/// This program.
-const OURSELVES: &str = "/proc/self/exe";
-
 /// Why the monitor could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -64,29 +61,29 @@ pub struct Vmm {
     pub(in crate::engine) process: Process,
 }
 
-/// Starts a monitor with these parts.
-pub(in crate::engine) fn start(parts: Parts) -> Result<Vmm, Error> {
-    launch(Path::new(OURSELVES), parts)
-}
-
-/// The same by an executable that knows [`SUBCOMMAND`]: a test's own does not.
-pub(super) fn launch(program: &Path, parts: Parts) -> Result<Vmm, Error> {
+/// Starts a monitor with these parts, by an executable that knows [`SUBCOMMAND`].
+pub(in crate::engine) fn start(program: &Path, parts: Parts) -> Result<Vmm, Error> {
     let memory = memory::file(parts.model.memory)?;
     Ok(Vmm { process: begin(program, parts.model, parts.start, &memory, Some(parts.sockets))? })
 }
 
 /// A machine that has frozen itself.
-pub(in crate::engine) fn freeze(model: Model, boot: Boot, signals: Option<&Signals>) -> Result<Frozen, engine::Error> {
+pub(in crate::engine) fn freeze(
+    program: &Path,
+    model: Model,
+    boot: Boot,
+    signals: Option<&Signals>,
+) -> Result<Frozen, engine::Error> {
     let memory = memory::file(model.memory).map_err(Error::Memory)?;
-    let process = begin(Path::new(OURSELVES), model, Start::Boot(boot), &memory, None)?;
+    let process = begin(program, model, Start::Boot(boot), &memory, None)?;
     let kept = engine::freeze::complete(process, &memory, signals)?;
     let kept = layout::large(kept, model.memory);
     Ok(Frozen::new(memory, kept).map_err(Error::Read)?)
 }
 
 /// What decides what such a machine is when it has booted, kernel and initramfs apart: this program, and this KVM.
-pub(in crate::engine) fn boots_with(model: Model, command_line: &'static str) -> io::Result<String> {
-    let own = engine::identity(&fs::metadata(OURSELVES)?);
+pub(in crate::engine) fn boots_with(program: &Path, model: Model, command_line: &'static str) -> io::Result<String> {
+    let own = engine::identity(&fs::metadata(program)?);
     // Loaded anew, perhaps with other options, a module has another place here; built in or not there, none.
     let modules = MODULES.map(|module| fs::metadata(module).map_or(0, |module| module.ino()));
     Ok(format!("kvm {own:?} {modules:?} {model:?} {command_line}"))
@@ -117,6 +114,7 @@ fn begin(
     if let Some(sockets) = &sockets {
         descriptors.push(sockets.files.as_fd());
         descriptors.extend(sockets.disk.as_ref().map(AsFd::as_fd));
+        descriptors.extend(sockets.supply.as_ref().map(AsFd::as_fd));
         descriptors.extend(sockets.ports.iter().map(|(_, stream)| stream.as_fd()));
     }
     let plan = Plan {
@@ -126,6 +124,7 @@ fn begin(
         nested: model.nested,
         disk: model.disk,
         begin,
+        supply: sockets.as_ref().is_some_and(|sockets| sockets.supply.is_some()),
         ports: sockets.as_ref().map(|sockets| sockets.ports.iter().map(|(port, _)| *port).collect()),
     };
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use guest_init::wire::{Met, Usage};
 
 use super::*;
-use crate::spec::{Choice, Limits, MEMORY_DEFAULT, Process, Sight, Tmpfs, Ulimit, User};
+use crate::spec::{Choice, Limits, MEMORY_DEFAULT, OURSELVES, Process, Results, Sight, Tmpfs, Ulimit, User};
 
 fn spec(limits: Limits) -> Spec {
     Spec {
@@ -23,6 +23,8 @@ fn spec(limits: Limits) -> Spec {
         nested: None,
         boot: false,
         process: Process { umask: 0o022, rlimits: vec![] },
+        results: Results::default(),
+        program: OURSELVES.into(),
     }
 }
 

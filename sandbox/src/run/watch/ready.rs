@@ -8,13 +8,12 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Watch;
-use crate::engine::Machine;
-use crate::fs;
+use super::{Furnished, Watch};
+use crate::run::ground::Ground;
 
 impl Watch<'_> {
     /// Waits for anything to happen, or the next deadline.
-    pub(super) fn wait(&self, machine: &Machine, files: &fs::Worker) -> io::Result<Ready> {
+    pub(super) fn wait(&self, ground: &Ground<'_>) -> io::Result<Ready> {
         let timeout = match self.next_deadline() {
             None => None,
             Some(at) => {
@@ -26,13 +25,13 @@ impl Watch<'_> {
         let asked = |fd, events| ask(fd, events, bell);
         // The machine's end comes first: what was said before it is seen with it.
         let mut fds = [
-            asked(Some(machine.end_fd()), PollFlags::IN),
-            asked(self.files_alive.then(|| files.as_fd()), PollFlags::IN),
+            asked(Some(ground.end_fd()), PollFlags::IN),
+            asked(ground.files_fd().filter(|_| self.files_alive), PollFlags::IN),
             asked(Some(bell), PollFlags::IN),
             asked(self.control_open.then(|| self.session.as_fd()), self.session.interest()),
             asked(self.signals.map(AsFd::as_fd), PollFlags::IN),
-            asked(machine.console().poll_fd(), PollFlags::IN),
-            asked(self.images.pending(), PollFlags::IN),
+            asked(ground.console_fd(), PollFlags::IN),
+            asked(self.images_fd(), PollFlags::IN),
         ];
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {
@@ -45,8 +44,17 @@ impl Watch<'_> {
     }
 }
 
+impl Watch<'_> {
+    fn images_fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.furnished {
+            Furnished::Not(_, images) => images.pending(),
+            Furnished::Already => None,
+        }
+    }
+}
+
 /// A descriptor to poll. In the place of one that is not there stands another, asked for nothing.
-fn ask<'f>(fd: Option<BorrowedFd<'f>>, events: PollFlags, other: BorrowedFd<'f>) -> PollFd<'f> {
+pub(in crate::run) fn ask<'f>(fd: Option<BorrowedFd<'f>>, events: PollFlags, other: BorrowedFd<'f>) -> PollFd<'f> {
     match fd {
         Some(fd) => PollFd::from_borrowed_fd(fd, events),
         None => PollFd::from_borrowed_fd(other, PollFlags::empty()),

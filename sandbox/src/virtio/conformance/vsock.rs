@@ -30,7 +30,7 @@ fn each(case: impl Fn(&mut Guest)) {
     for kind in Kind::ALL {
         let (device, host) = UnixStream::pair().expect("pair");
         host.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("timeout");
-        let mut driver = Driver::new(kind, Box::new(Vsock::new(vec![(PORT, device)])));
+        let mut driver = Driver::new(kind, Box::new(Vsock::new(vec![(PORT, device)], None)));
         // QEMU keeps the event ring: these two are all there is.
         driver.start_rings(&[RX, TX]);
         let mut guest = Guest { driver, host, posted: HashMap::new(), next_post: 0, window: 1 << 18 };
@@ -239,7 +239,7 @@ fn what_the_guest_sent_arrives_though_it_dies_at_once() {
     for kind in [Kind::VhostUser, Kind::Window, Kind::Remote] {
         let (device, mut host) = UnixStream::pair().expect("pair");
         host.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("timeout");
-        let mut driver = Driver::new(kind, Box::new(Vsock::new(vec![(PORT, device)])));
+        let mut driver = Driver::new(kind, Box::new(Vsock::new(vec![(PORT, device)], None)));
         driver.start_rings(&[RX, TX]);
         let (_, other) = UnixStream::pair().expect("pair");
         let mut guest = Guest { driver, host: other, posted: HashMap::new(), next_post: 0, window: 1 << 18 };

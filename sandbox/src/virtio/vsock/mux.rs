@@ -3,7 +3,7 @@
 //!
 //! Takes the guest's packets, moves bytes between connections and streams without ever blocking, and says what to send
 //! next, in turns. Each declared port serves one connection and is then used up, so there are never more connections
-//! than ports. Not for rings: it is driven as well without any. Follows virtio 1.2 §5.10.6.
+//! than ports that the host has declared. Not for rings: it is driven as well without any. Follows virtio 1.2 §5.10.6.
 
 pub(crate) mod link;
 
@@ -45,6 +45,15 @@ impl<S: Stream> Mux<S> {
     pub(crate) fn new(ports: Vec<(u32, S)>) -> Self {
         let slot = |(port, stream)| Slot { port, state: State::Declared(stream), watched: None };
         Self { slots: ports.into_iter().map(slot).collect(), turn: 0, resets: VecDeque::new() }
+    }
+
+    /// Declares a further port, in the place of one that is used up if there is any.
+    pub(crate) fn declare(&mut self, port: u32, stream: S) {
+        let slot = Slot { port, state: State::Declared(stream), watched: None };
+        match self.slots.iter_mut().find(|slot| matches!(slot.state, State::Used)) {
+            Some(used) => *used = slot,
+            None => self.slots.push(slot),
+        }
     }
 
     /// Takes a packet of the guest with its payload, whose length is the header's.

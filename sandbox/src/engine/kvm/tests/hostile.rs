@@ -131,7 +131,7 @@ struct Boot {
 }
 
 fn boot(programs: &Programs, host: &Host, first: u32) -> Boot {
-    let start = Start { program: programs.ours.clone(), ..Start::own() };
+    let start = Start::of(programs.ours.clone());
     let (_worker, files) = Worker::start(&host.view(), &start).unwrap();
     let (streams, echoes): (Vec<_>, Vec<_>) = (0..STREAMS).map(|_| echo()).unzip();
     let parts = Parts {
@@ -142,10 +142,15 @@ fn boot(programs: &Programs, host: &Host, first: u32) -> Boot {
             command_line: format!("first={first} streams={STREAMS}").leak(),
             begun: Moment::now(),
         }),
-        sockets: Sockets { ports: streams.into_iter().map(|stream| (PORT, stream)).collect(), files, disk: None },
+        sockets: Sockets {
+            ports: streams.into_iter().map(|stream| (PORT, stream)).collect(),
+            files,
+            disk: None,
+            supply: None,
+        },
         devices: devices::list,
     };
-    let mut machine = Machine::Kvm(monitor::launch(&programs.ours, parts).unwrap());
+    let mut machine = Machine::Kvm(monitor::start(&programs.ours, parts).unwrap());
     wait(&mut machine);
     let ending = machine.end().unwrap();
     for echo in echoes {

@@ -301,3 +301,24 @@ fn streams_are_watched_as_needed() {
 }
 
 mod hostile;
+
+#[test]
+fn a_port_that_comes_later_serves_one_connection_too() {
+    let mut guest = guest(1);
+    let dial = packet(2048, op::REQUEST, 0, 0);
+    guest.mux.take(&dial, &[]);
+    assert_eq!(guest.next().map(|(header, _)| header.op), Some(op::RST), "nobody has declared it yet");
+
+    // In the place of the first one, once that is used up, and beside it before.
+    let (second, third) = (Memory::default(), Memory::default());
+    guest.mux.declare(2048, second);
+    guest.mux.take(&dial, &[]);
+    assert_eq!(guest.next().map(|(header, _)| header.op), Some(op::RESPONSE));
+    guest.mux.take(&packet(1024, op::RST, 0, 0), &[]);
+    guest.mux.declare(2049, third);
+    guest.mux.take(&packet(2049, op::REQUEST, 0, 0), &[]);
+    assert_eq!(guest.next().map(|(header, _)| header.op), Some(op::RESPONSE));
+    guest.mux.take(&packet(2049, op::REQUEST, 0, 0), &[]);
+    assert_eq!(guest.next().map(|(header, _)| header.op), Some(op::RST), "it is used up");
+    assert_eq!(guest.mux.slots.len(), 2);
+}

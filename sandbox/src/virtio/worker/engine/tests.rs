@@ -190,7 +190,7 @@ fn rng() -> (Box<dyn Device>, Vec<UnixStream>) {
 fn vsock() -> (Box<dyn Device>, Vec<UnixStream>) {
     let (a, b) = UnixStream::pair().expect("pair");
     let (c, d) = UnixStream::pair().expect("pair");
-    (Box::new(Vsock::new(vec![(1024, a), (1025, c)])), vec![b, d])
+    (Box::new(Vsock::new(vec![(1024, a), (1025, c)], None)), vec![b, d])
 }
 
 /// Runs a device for a while; returns how often it retired.

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What init is asked about files. What it answers is no message of the control connection ([`crate::record`]).
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+/// Which files to tell of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tell {
+    /// Over which connection.
+    pub number: u32,
+    /// Everything at this absolute path, which is ended by a NUL byte; or, if it is empty, what commands have changed in the private layer.
+    pub path: ByteBuf,
+    /// Whether also what files hold.
+    pub content: bool,
+}

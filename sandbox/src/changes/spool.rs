@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a guest has told, whole: the records checked and in memory, what files hold in a file without a name.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use guest_init::record::{HEADER_LEN, Kind, PATH_MAX, Record, State};
+
+use super::{Change, Error, names};
+
+/// Most files, and bytes of their paths together: what this process keeps in memory of them.
+const FILES_MAX: usize = 1 << 20;
+const PATHS_MAX: usize = 128 << 20;
+
+/// Most bytes of content. More than that is a disk image, or an attack on the disk for temporary files.
+const CONTENT_MAX: u64 = 32 << 30;
+
+/// What a guest has told.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    changes: Vec<Change>,
+    content: File,
+}
+
+impl Spool {
+    /// Receives all of it. `content` says whether files' content was asked for.
+    ///
+    /// # Errors
+    /// Why none of it is taken.
+    pub(crate) fn receive(stream: impl Read, content: bool) -> Result<Self, Error> {
+        let file = tempfile::tempfile().map_err(Error::Spool)?;
+        let mut intake = Intake {
+            stream: io::BufReader::with_capacity(1 << 16, stream),
+            file: BufWriter::new(file),
+            content,
+            at: 0,
+            paths: 0,
+            directories: HashMap::new(),
+        };
+        let mut changes = Vec::new();
+        while let Some(change) = intake.next()? {
+            if changes.len() >= FILES_MAX {
+                return Err(Error::TooMuch("a million files"));
+            }
+            changes.push(change);
+        }
+        let content = intake.file.into_inner().map_err(|error| Error::Spool(error.into_error()))?;
+        changes.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(Self { changes, content })
+    }
+
+    /// By their paths: what is in a directory behind it.
+    pub(crate) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Forgets those that are not wanted.
+    pub(crate) fn retain(&mut self, wanted: impl FnMut(&Change) -> bool) {
+        self.changes.retain(wanted);
+    }
+
+    /// What a file holds.
+    pub(super) fn content(&self, change: &Change) -> impl Read {
+        Content { file: &self.content, at: change.at, left: change.size }
+    }
+
+    /// Where a link leads. It is short: that was checked.
+    pub(super) fn target(&self, change: &Change) -> io::Result<Vec<u8>> {
+        let mut target = Vec::new();
+        self.content(change).read_to_end(&mut target)?;
+        Ok(target)
+    }
+}
+
+struct Content<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(out.len());
+        let Some(out) = out.get_mut(..most).filter(|out| !out.is_empty()) else { return Ok(0) };
+        let count = self.file.read_at(out, self.at)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.at += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+/// The stream as it comes in.
+struct Intake<R> {
+    stream: io::BufReader<R>,
+    file: BufWriter<File>,
+    content: bool,
+    at: u64,
+    paths: usize,
+    /// Whether each path that was told is a directory that is there.
+    directories: HashMap<PathBuf, bool>,
+}
+
+impl<R: Read> Intake<R> {
+    /// The next one; nothing at the end.
+    fn next(&mut self) -> Result<Option<Change>, Error> {
+        let mut header = [0; HEADER_LEN];
+        self.stream.read_exact(&mut header).map_err(Error::Stream)?;
+        let record = Record::parse(&header).ok_or(Error::Record)?;
+        let length = usize::from(record.path_len);
+        if length > PATH_MAX {
+            return Err(Error::Record);
+        }
+        let mut path = vec![0; length];
+        self.stream.read_exact(&mut path).map_err(Error::Stream)?;
+        match record.kind {
+            Kind::End => return Ok(None),
+            Kind::Failed => return Err(failed(path, record.size)),
+            _ => {}
+        }
+        let Some(path) = names::downward(&path) else {
+            return Err(Error::Name(std::ffi::OsString::from_vec(path)));
+        };
+        self.paths = self.paths.saturating_add(length);
+        if self.paths > PATHS_MAX {
+            return Err(Error::TooMuch("128 MiB of names"));
+        }
+        self.agree(&path, &record)?;
+        let at = self.at;
+        self.take_content(&record)?;
+        Ok(Some(Change {
+            path,
+            state: record.state,
+            kind: record.kind,
+            mode: u32::from(record.mode & 0o777),
+            uid: record.uid,
+            gid: record.gid,
+            seconds: record.seconds,
+            nanoseconds: record.nanoseconds.min(999_999_999),
+            inode: (record.links > 1 && record.kind == Kind::File).then_some(record.inode),
+            size: record.size,
+            at,
+        }))
+    }
+
+    /// Nothing is told twice, nor is anything below what is no directory or is not there any more.
+    fn agree(&mut self, path: &Path, record: &Record) -> Result<(), Error> {
+        let broken = path.ancestors().skip(1).any(|above| self.directories.get(above) == Some(&false));
+        let directory = record.kind == Kind::Directory && record.state != State::Removed;
+        if broken || self.directories.insert(path.to_owned(), directory).is_some() {
+            return Err(Error::Contradiction(path.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn take_content(&mut self, record: &Record) -> Result<(), Error> {
+        let follows = match (record.state, record.kind) {
+            (State::Removed, _) => false,
+            (_, Kind::Link) => true,
+            (_, Kind::File) => self.content,
+            _ => false,
+        };
+        if !follows {
+            return Ok(());
+        }
+        if record.kind == Kind::Link && record.size > PATH_MAX as u64 {
+            return Err(Error::Record);
+        }
+        self.at = self.at.saturating_add(record.size);
+        if self.at > CONTENT_MAX {
+            return Err(Error::TooMuch("32 GiB of content"));
+        }
+        copy(&mut self.stream, &mut self.file, record.size)
+    }
+}
+
+/// Copies so many bytes; tells which of both sides failed.
+fn copy(from: &mut impl Read, to: &mut impl Write, mut left: u64) -> Result<(), Error> {
+    let mut buffer = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(1 << 16)];
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let Some(part) = buffer.get_mut(..most) else { return Err(Error::Record) };
+        from.read_exact(part).map_err(Error::Stream)?;
+        to.write_all(part).map_err(Error::Spool)?;
+        left -= most as u64;
+    }
+    Ok(())
+}
+
+fn failed(path: Vec<u8>, errno: u64) -> Error {
+    let errno = i32::try_from(errno).unwrap_or(i32::MAX);
+    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
+    Error::Guest { path, source: io::Error::from_raw_os_error(errno) }
+}
+
+#[cfg(test)]
+pub(super) mod tests;
