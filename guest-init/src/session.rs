@@ -50,7 +50,7 @@ fn converse(control: &mut Control, ground: Result<Group, Failure>) -> Result<cor
         match control.receive()? {
             ToGuest::Ping => control.send(FromGuest::Pong(Tally::default()))?,
             // Before the command has started, or after it has ended.
-            ToGuest::Signal(_) => {}
+            ToGuest::Signal { .. } | ToGuest::Resize(_) => {}
             ToGuest::Mount(mount) => match ground.take().map(|ground| furnish(&mount, ground)) {
                 Some(Ok(new)) => {
                     group = Some(new);

@@ -34,8 +34,9 @@ use crate::relay::{self, Budget, Progress, State};
 use crate::session::Session;
 use crate::spec::Spec;
 use crate::stages::Stages;
-use crate::sys::signals::{ENDING, Signals};
+use crate::sys::signals::Signals;
 use crate::sys::tsc::Moment;
+use crate::terminal::Terminal;
 use crate::view::{self, View};
 pub use begin::Begin;
 use begin::Images;
@@ -198,14 +199,16 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
 
     let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?);
     let budget = Budget::new(spec.output_limit);
+    let outputs = [streams.stdout.as_fd(), streams.stderr.as_fd()];
+    let mut terminal = Terminal::look(streams.stdin.as_fd(), outputs, spec.terminal.is_some())?;
     let relays = Relays {
-        stdin: relay::input("stdin", streams.stdin, lines.stdin)?,
+        stdin: relay::input("stdin", streams.stdin, lines.stdin, terminal.gate())?,
         stdout: relay::output("stdout", lines.stdout, streams.stdout, Arc::clone(&budget), Arc::clone(&bell))?,
         stderr: relay::output("stderr", lines.stderr, streams.stderr, Arc::clone(&budget), Arc::clone(&bell))?,
         budget,
         bell,
     };
-    let watch = Watch::new(spec, &view, Session::new(lines.control)?, &relays, signals, &mut check)?;
+    let watch = Watch::new(spec, &view, Session::new(lines.control)?, &relays, signals, &mut check, &mut terminal)?;
     let watched = watch.until_the_end(&mut machine, &mut files, outcome);
     // Whatever else went wrong: with damaged images nothing else means anything.
     check.passed()?;
@@ -230,10 +233,8 @@ fn unless_cancelled<T>(
             Err(fs::Error::Called) => {}
             other => return Ok(other?),
         }
-        while let Some(signal) = signals.map_or(Ok(None), Signals::next)? {
-            if ENDING.contains(&signal) {
-                return Err(Error::Cancelled(signal));
-            }
+        if let Some(signal) = signals.map_or(Ok(None), Signals::ending)? {
+            return Err(Error::Cancelled(signal));
         }
     }
 }

@@ -41,8 +41,13 @@ pub struct Spec {
     pub memory: u64,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// The terminal that the command gets, if it gets one.
+    pub terminal: Option<Terminal>,
     /// Time limit from the command's start.
     pub timeout: Option<Duration>,
+    /// How long the command may take to end after a signal that ends the run. If given, then the time limit, too, tells it
+    /// to end first.
+    pub kill_after: Option<Duration>,
     /// Limit of what the command may write to its standard streams, in bytes.
     pub output_limit: Option<u64>,
     /// What else it may use.
@@ -57,6 +62,13 @@ pub struct Spec {
     pub boot: bool,
     /// Resource limits and file mode mask the command starts with.
     pub process: Process,
+}
+
+/// A terminal of the guest's, for the command's standard input and output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminal {
+    /// Whether standard error leads to it too, and so cannot be told from standard output.
+    pub error: bool,
 }
 
 /// A user as the kernel knows one.

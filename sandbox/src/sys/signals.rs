@@ -2,22 +2,46 @@
 //! Signals as something to poll (signalfd(2)).
 #![expect(unsafe_code, reason = "a handler could do anything; what is set here is none")]
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Signals that end a run: hang-up, interrupt, termination.
 pub(crate) const ENDING: [i32; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
 
-/// Signals that are only handed on to the command.
-const FORWARDED: [i32; 3] = [libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+/// The numbers of some signals.
+pub(crate) mod signal {
+    pub(crate) const QUIT: i32 = libc::SIGQUIT;
+    pub(crate) const TERM: i32 = libc::SIGTERM;
+    pub(crate) const WINCH: i32 = libc::SIGWINCH;
+    pub(crate) const TSTP: i32 = libc::SIGTSTP;
+    pub(crate) const CONT: i32 = libc::SIGCONT;
+}
+
+/// Signals that are handed on to the command.
+const FORWARDED: [i32; 6] = [signal::QUIT, libc::SIGUSR1, libc::SIGUSR2, signal::WINCH, signal::TSTP, signal::CONT];
+
+/// A signal that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caught {
+    /// Linux's number.
+    pub signal: i32,
+    /// Whether a key of a terminal sent it, to every process in the foreground, and not some process to us.
+    pub typed: bool,
+}
 
 /// The signals this process is sent, taken from a descriptor instead of a handler.
 #[derive(Debug)]
-pub struct Signals(SignalFd);
+pub struct Signals {
+    descriptor: SignalFd,
+    /// What came for a command that was not there yet.
+    kept: Mutex<VecDeque<Caught>>,
+}
 
 /// What becomes of a signal without anybody's doing.
 #[derive(Debug, Clone, Copy)]
@@ -65,20 +89,60 @@ impl Signals {
             }
         }
         set.thread_block()?;
-        Ok(Self(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+        let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { descriptor, kept: Mutex::default() })
     }
 
-    /// The next pending signal, if any.
+    /// The next pending signal, if any; those first that [`Signals::ending`] has kept.
     ///
     /// # Errors
     /// Those of read(2), but for "would block".
-    pub fn next(&self) -> io::Result<Option<i32>> {
-        Ok(self.0.read_signal()?.map(|signal| signal.ssi_signo as i32))
+    pub fn next(&self) -> io::Result<Option<Caught>> {
+        let kept = self.kept().pop_front();
+        if kept.is_some() { Ok(kept) } else { self.pending() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Caught>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pending(&self) -> io::Result<Option<Caught>> {
+        let caught = self.descriptor.read_signal()?;
+        Ok(caught.map(|info| Caught { signal: info.ssi_signo as i32, typed: info.ssi_code == libc::SI_KERNEL }))
+    }
+
+    /// The next signal that ends a run whose command does not run yet. Of the others one stops us, and the rest are kept.
+    ///
+    /// # Errors
+    /// Those of [`Signals::next`].
+    pub(crate) fn ending(&self) -> io::Result<Option<i32>> {
+        while let Some(caught) = self.pending()? {
+            match caught.signal {
+                signal if signal == signal::QUIT || ENDING.contains(&signal) => return Ok(Some(signal)),
+                signal::TSTP => self.stop(false)?,
+                _ => self.kept().push_back(caught),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Stops this process by SIGTSTP, or its whole process group, and returns when it is continued; or at once where nobody
+    /// could continue it, or it has been told to ignore the signal.
+    pub(crate) fn stop(&self, group: bool) -> io::Result<()> {
+        let stop = SigSet::from(Signal::SIGTSTP);
+        stop.thread_unblock()?;
+        let sent = if group {
+            rustix::process::kill_current_process_group(rustix::process::Signal::TSTP)
+        } else {
+            raise(Signal::SIGTSTP).map_err(|error| rustix::io::Errno::from_raw_os_error(error as i32))
+        };
+        stop.thread_block()?;
+        Ok(sent?)
     }
 }
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.descriptor.as_fd()
     }
 }
