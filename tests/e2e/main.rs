@@ -21,9 +21,11 @@ mod neighbours;
 mod nested;
 mod probe;
 mod readme;
+mod signals;
 mod smp;
 mod status;
 mod stdio;
+mod terminal;
 
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -54,9 +56,11 @@ fn main() -> ExitCode {
         nested::CASES,
         probe::CASES,
         readme::CASES,
+        signals::CASES,
         smp::CASES,
         status::CASES,
         stdio::CASES,
+        terminal::CASES,
     ];
     let cases: Vec<&'static Case> = cases.into_iter().flatten().collect();
     let names: HashSet<&str> = cases.iter().map(|case| case.name).collect();
