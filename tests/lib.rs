@@ -2,6 +2,7 @@
 //! What the end-to-end tests and the benchmarks share: calling `sandbox` and looking at what came back.
 
 pub mod clocked;
+pub mod pty;
 pub mod tier;
 
 use std::env;
@@ -70,6 +71,16 @@ impl Bench {
             command.args(["--engine", &tier::engine()]);
         }
         command.args(words);
+        Call { command, report, input: Vec::new(), limit: tier::patient(LIMIT) }
+    }
+
+    /// A call of a program of the host itself, for comparison.
+    #[must_use]
+    pub fn host<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Call {
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().expect("a program is named"));
+        command.current_dir(self.path()).args(words).stdin(Stdio::null());
+        let report = self.path().join(".report.json");
         Call { command, report, input: Vec::new(), limit: tier::patient(LIMIT) }
     }
 

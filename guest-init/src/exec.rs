@@ -7,6 +7,7 @@ use crate::{
     failure::{Failure, at},
     lookup,
     sys::{self, Closing, Strings},
+    terminal::lead_group,
     wire::{Exec, Rlimit, Step},
 };
 use alloc::vec::Vec;
@@ -16,7 +17,7 @@ use rustix::{
     fs::Mode,
     io::Errno,
     mount::{MountFlags, mount},
-    process::{Gid, Uid, chdir, setsid, umask},
+    process::{Gid, Uid, chdir, umask},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
@@ -78,10 +79,11 @@ pub fn become_command(exec: &Exec, program: &Program<'_>, streams: &[OwnedFd; 3]
 
 /// Dispositions of signals need no reset: no process of ours ever changes one.
 fn prepare(exec: &Exec, streams: &[OwnedFd; 3]) -> Result<(), Failure> {
-    sys::unblock_signals().map_err(at(Step::Fork))?;
-    setsid().map_err(at(Step::Fork))?;
-    show_cgroup();
     let [input, output, error] = streams;
+    sys::block_signals().map_err(at(Step::Fork))?;
+    lead_group(exec.terminal.as_ref().map(|_| input)).map_err(at(Step::Terminal))?;
+    sys::unblock_signals().map_err(at(Step::Fork))?;
+    show_cgroup();
     dup2_stdin(input).and_then(|()| dup2_stdout(output)).and_then(|()| dup2_stderr(error)).map_err(at(Step::Stream))?;
     for limit in exec.rlimits.iter().map(within_reach) {
         sys::set_limit(limit.resource, limit.soft, limit.hard).map_err(at(Step::Rlimit))?;
@@ -140,6 +142,7 @@ mod tests {
             hostname: ByteBuf::from("h"),
             clock: Clock { seconds: 0, nanoseconds: 0 },
             entropy: [0; 32],
+            terminal: None,
         }
     }
 

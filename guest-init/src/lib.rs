@@ -50,4 +50,6 @@ pub mod session;
 #[cfg(any(feature = "init", test))]
 pub mod sys;
 #[cfg(any(feature = "init", test))]
+pub mod terminal;
+#[cfg(any(feature = "init", test))]
 pub mod vsock;

@@ -13,6 +13,7 @@ use crate::{
     failure::{Failure, at},
     progress::{Event, Report},
     sys::{self, Clone, Closing, Standard, Watch, standard},
+    terminal::lead_session,
     wire::{self, Decoder, End, Exec, Step, Transfer},
 };
 use rustix::{
@@ -114,7 +115,7 @@ impl Namespace {
     pub fn kill(&self) {
         const SIGKILL: i32 = 9;
         // Fails only if it is dead already.
-        _ = sys::send_signal(&self.pidfd, SIGKILL);
+        _ = sys::send_signal(&self.pidfd, SIGKILL, false);
     }
 }
 
@@ -132,9 +133,11 @@ impl First<'_> {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         // Should what watches over this namespace be killed, nobody could end it any more. Nothing else can fail here.
         _ = set_parent_process_death_signal(Some(Signal::KILL));
+        let terminal = self.exec.terminal.as_ref().map(|_| &self.streams[0]);
         // /proc shows the namespace of whoever mounts it.
         let made = mount(c"proc", c"/proc", c"proc", flags, c"")
             .map_err(at(Step::MountSystem))
+            .and_then(|()| lead_session(terminal).map_err(at(Step::Terminal)))
             .and_then(|()| sys::clone(0, Some(self.group.directory())).map_err(at(Step::Fork)));
         match made {
             Ok(Clone::Child) => {
@@ -176,10 +179,13 @@ fn take_post(report: &OwnedFd, pidfd: &OwnedFd) -> rustix::io::Result<()> {
 /// down one by one, while init has the ending to tell.
 fn reap(command: Pid, accounts: Option<OwnedFd>) -> ! {
     loop {
-        match wait(WaitOptions::empty()) {
+        match wait(WaitOptions::UNTRACED) {
             Ok(Some((pid, status))) if pid == command => {
-                let transfer = accounts.as_ref().and_then(transferred);
-                say(standard(Standard::Input), Report::Ended(ending(status.as_raw()), transfer))
+                let report = match status.stopping_signal() {
+                    Some(signal) => Report::Stopped(signal as u8),
+                    None => Report::Ended(ending(status.as_raw()), accounts.as_ref().and_then(transferred)),
+                };
+                say(standard(Standard::Input), report);
             }
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => _ = sys::poll(&mut [], None),

@@ -14,6 +14,8 @@ pub enum Report {
     Forked,
     /// It did not become the command.
     Failed(Step, i32),
+    /// This signal has stopped it.
+    Stopped(u8),
     /// It has ended, and had transferred so much, if the kernel tells.
     Ended(End, Option<Transfer>),
 }
@@ -40,6 +42,8 @@ pub enum News {
     Started,
     /// It could not be run.
     NotStarted(Step, i32),
+    /// This signal has stopped it.
+    Stopped(u8),
     /// It has ended, and had transferred so much, if that is known.
     Ended(End, Option<Transfer>),
 }
@@ -52,6 +56,8 @@ pub enum Progress {
     Making,
     /// Its process exists and prepares itself.
     Preparing,
+    /// Likewise, and it is stopped by this signal. If it is the command already, that is news.
+    Halted(u8),
     /// Its program runs.
     Running,
     /// It has ended, or never ran.
@@ -67,11 +73,17 @@ impl Progress {
         let (next, news) = match (*self, event) {
             (Self::Making, Event::Report(Report::Forked)) => (Self::Preparing, None),
             (Self::Preparing, Event::GateOpen) => (Self::Running, Some(News::Started)),
-            (Self::Making | Self::Preparing, Event::Report(Report::Failed(step, errno))) => {
+            (Self::Preparing | Self::Halted(_), Event::Report(Report::Stopped(signal))) => (Self::Halted(signal), None),
+            (Self::Halted(signal), Event::GateOpen) => {
+                tell(News::Started);
+                (Self::Running, Some(News::Stopped(signal)))
+            }
+            (Self::Running, Event::Report(Report::Stopped(signal))) => (Self::Running, Some(News::Stopped(signal))),
+            (Self::Making | Self::Preparing | Self::Halted(_), Event::Report(Report::Failed(step, errno))) => {
                 (Self::Over, Some(News::NotStarted(step, errno)))
             }
             // It was so quick that its ending was read before the gate.
-            (Self::Preparing, Event::Report(Report::Ended(end, transfer))) => {
+            (Self::Preparing | Self::Halted(_), Event::Report(Report::Ended(end, transfer))) => {
                 tell(News::Started);
                 (Self::Over, Some(News::Ended(end, transfer)))
             }
@@ -82,7 +94,7 @@ impl Progress {
                 let reset = signal.is_some_and(|signal| RESET.contains(&signal));
                 (Self::Over, Some(News::Ended(if reset { End::Reset } else { End::Lost }, None)))
             }
-            (Self::Making | Self::Preparing, Event::NamespaceEnded(_)) => {
+            (Self::Making | Self::Preparing | Self::Halted(_), Event::NamespaceEnded(_)) => {
                 (Self::Over, Some(News::NotStarted(Step::Fork, Errno::CHILD.raw_os_error())))
             }
             (state, _) => (state, None),
@@ -123,6 +135,23 @@ mod tests {
     fn a_quick_command_has_started_before_it_ended() {
         let expected = [News::Started, News::Ended(End::Exited(3), Some(MUCH))];
         assert_eq!(told(&[FORKED, EXITED, GateOpen, NamespaceEnded(None)]), expected);
+    }
+
+    #[test]
+    fn a_stop_is_told_once_the_command_has_started() {
+        let stopped = Event::Report(Report::Stopped(20));
+        let expected = [News::Started, News::Stopped(20)];
+        assert_eq!(told(&[FORKED, GateOpen, stopped]), expected);
+        assert_eq!(told(&[FORKED, stopped, GateOpen]), expected);
+        assert_eq!(told(&[FORKED, stopped, EXITED]), [News::Started, News::Ended(End::Exited(3), Some(MUCH))]);
+        assert_eq!(
+            told(&[FORKED, stopped, Event::Report(Report::Failed(Step::Exec, 2))]),
+            [News::NotStarted(Step::Exec, 2)]
+        );
+        assert_eq!(
+            told(&[FORKED, GateOpen, EXITED, stopped]),
+            [News::Started, News::Ended(End::Exited(3), Some(MUCH))]
+        );
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub struct Relay {
     pending: Range<usize>,
     /// Whether to watch for a peer that says it will send no more.
     suspicious: bool,
+    /// Whether the end of the source is typed, as on a keyboard, and not only told.
+    typed: bool,
+    /// The last byte that was read.
+    last: u8,
     /// How many bytes have been read.
     taken: u64,
 }
@@ -37,6 +41,11 @@ impl Relay {
         Self::new(source, sink, false)
     }
 
+    /// A stream from the host to a terminal. Nobody can close what others have open, so its end is what a user would type.
+    pub fn typed(source: OwnedFd, sink: OwnedFd) -> Self {
+        Self { typed: true, ..Self::new(source, sink, false) }
+    }
+
     /// A stream from a pipe to the host. The host never sends on this connection, so if it says that it will send no
     /// more, it may also have stopped to receive, which poll(2) does not tell of a vsock connection.
     pub fn outward(source: OwnedFd, sink: OwnedFd) -> Self {
@@ -44,7 +53,8 @@ impl Relay {
     }
 
     fn new(source: OwnedFd, sink: OwnedFd, suspicious: bool) -> Self {
-        Self { source: Some(source), sink: Some(sink), buffer: vec![0; CAPACITY], pending: 0..0, suspicious, taken: 0 }
+        let (source, sink) = (Some(source), Some(sink));
+        Self { source, sink, buffer: vec![0; CAPACITY], pending: 0..0, suspicious, typed: false, last: 0, taken: 0 }
     }
 
     /// Whether bytes may still come.
@@ -94,12 +104,26 @@ impl Relay {
         match read(source, &mut self.buffer[..]) {
             Ok(count) if count > 0 => {
                 self.pending = 0..count;
+                self.last = self.buffer[count - 1];
                 self.taken += count as u64;
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
             // A connection that breaks ends the stream; that the host is gone, the control connection tells.
-            Ok(_) | Err(_) => self.source = None,
+            Ok(_) | Err(_) => {
+                self.source = None;
+                if self.typed {
+                    self.type_end();
+                }
+            }
         }
+    }
+
+    /// At the beginning of a line one EOF character ends a terminal's input (termios(3)), within a line the second does.
+    fn type_end(&mut self) {
+        const EOF: u8 = 4;
+        let fresh = self.taken == 0 || self.last == b'\n';
+        self.pending = 0..if fresh { 1 } else { 2 };
+        self.buffer[..2].fill(EOF);
     }
 
     fn flush(&mut self) {

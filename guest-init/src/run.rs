@@ -15,6 +15,7 @@ use crate::{
     relay::Relay,
     room::Room,
     sys::{self, Watch},
+    terminal::{Terminal, signal},
     vsock::Dialling,
     wire::{Ended, Exec, FromGuest, Met, Step, Tally, ToGuest, Transfer, Usage, port},
 };
@@ -39,13 +40,14 @@ pub fn run(control: &mut Control, group: Group, room: Room, exec: Exec) -> Resul
     }
     control.send(FromGuest::Ready)?;
     match start(&exec, &group, streams) {
-        Ok((namespace, relays)) => {
+        Ok((namespace, relays, terminal)) => {
             drop(exec);
             let mut run = Run {
                 group,
                 room,
                 namespace,
                 relays,
+                terminal,
                 progress: Progress::default(),
                 drain: Drain::default(),
                 told: false,
@@ -70,9 +72,13 @@ fn limit(group: &Group, exec: &Exec) -> Result<(), Failure> {
     exec.processes_max.map_or(Ok(()), |count| group.limit_processes(count))
 }
 
-fn start(exec: &Exec, group: &Group, streams: Answer<Dial>) -> Result<(Namespace, [Relay; 3]), Failure> {
-    let (relays, ends) = streams.and_then(|dial| dial.complete(exec)).map_err(at(Step::Stream))?;
-    Ok((Namespace::start(exec, group, ends)?, relays))
+type Started = (Namespace, [Relay; 3], Option<Terminal>);
+
+fn start(exec: &Exec, group: &Group, streams: Answer<Dial>) -> Result<Started, Failure> {
+    let terminal =
+        exec.terminal.as_ref().map(|wish| Terminal::open(wish, exec.uid)).transpose().map_err(at(Step::Terminal))?;
+    let (relays, ends) = streams.and_then(|dial| dial.complete(exec, terminal.as_ref())).map_err(at(Step::Stream))?;
+    Ok((Namespace::start(exec, group, ends)?, relays, terminal))
 }
 
 /// The connections of standard input, output and error.
@@ -84,20 +90,35 @@ impl Dial {
         Ok(Self([dial(port::STDIN)?, dial(port::STDOUT)?, dial(port::STDERR)?]))
     }
 
-    /// The relays, and the command's ends of their pipes.
-    fn complete(self, exec: &Exec) -> Answer<([Relay; 3], [OwnedFd; 3])> {
+    /// The relays, and the command's ends of what they read and write: of pipes, or of its terminal.
+    fn complete(self, exec: &Exec, terminal: Option<&Terminal>) -> Answer<([Relay; 3], [OwnedFd; 3])> {
         let Self([input, output, error]) = self;
-        let (read_input, write_input) = pipe(exec)?;
-        let (read_output, write_output) = pipe(exec)?;
-        let (read_error, write_error) = pipe(exec)?;
-        for ours in [&write_input, &read_output, &read_error] {
-            fcntl_setfl(ours, OFlags::NONBLOCK)?;
-        }
-        let relays = [
-            Relay::inward(input.complete()?, write_input),
-            Relay::outward(read_output, output.complete()?),
-            Relay::outward(read_error, error.complete()?),
-        ];
+        let (read_error, mut write_error) = pipe(exec)?;
+        fcntl_setfl(&read_error, OFlags::NONBLOCK)?;
+        let (input, output, read_input, write_output) = match terminal {
+            Some(terminal) => {
+                if exec.terminal.as_ref().is_some_and(|terminal| terminal.error) {
+                    // The pipe is then at its end at once.
+                    write_error = terminal.stream()?;
+                }
+                let input = Relay::typed(input.complete()?, terminal.keyboard()?);
+                (
+                    input,
+                    Relay::outward(terminal.keyboard()?, output.complete()?),
+                    terminal.stream()?,
+                    terminal.stream()?,
+                )
+            }
+            None => {
+                let (read_input, write_input) = pipe(exec)?;
+                let (read_output, write_output) = pipe(exec)?;
+                fcntl_setfl(&write_input, OFlags::NONBLOCK)?;
+                fcntl_setfl(&read_output, OFlags::NONBLOCK)?;
+                let input = Relay::inward(input.complete()?, write_input);
+                (input, Relay::outward(read_output, output.complete()?), read_input, write_output)
+            }
+        };
+        let relays = [input, output, Relay::outward(read_error, error.complete()?)];
         Ok((relays, [read_input, write_output, write_error]))
     }
 }
@@ -117,6 +138,7 @@ struct Run {
     room: Room,
     namespace: Namespace,
     relays: [Relay; 3],
+    terminal: Option<Terminal>,
     progress: Progress,
     drain: Drain,
     /// Whether the host knows that all output is on its way.
@@ -184,14 +206,23 @@ impl Run {
                 control.send(FromGuest::Started)
             }
             News::NotStarted(step, errno) => {
-                self.drain.begin(sys::monotonic_ms());
+                self.wind_up();
                 control.send(FromGuest::NotStarted { step, errno })
             }
+            News::Stopped(signal) => control.send(FromGuest::Stopped(signal)),
             News::Ended(end, transfer) => {
                 self.running = false;
-                self.drain.begin(sys::monotonic_ms());
+                self.wind_up();
                 control.send(FromGuest::Ended(Ended { end, tally: self.tally(transfer) }))
             }
+        }
+    }
+
+    /// Nothing more is to come but what is on its way.
+    fn wind_up(&mut self) {
+        self.drain.begin(sys::monotonic_ms());
+        if let Some(terminal) = &mut self.terminal {
+            terminal.release();
         }
     }
 
@@ -212,12 +243,17 @@ impl Run {
                     break;
                 }
                 ToGuest::Ping => control.send(FromGuest::Pong(self.tally(None)))?,
-                ToGuest::Signal(signal) => {
+                ToGuest::Signal { signal: number, group } => {
                     if self.running
                         && let Some(command) = self.namespace.command()
                     {
-                        // Fails if the command has just ended, or if there is no such signal: nothing to do for either.
-                        _ = sys::send_signal(&command, signal);
+                        signal(&command, number, group);
+                    }
+                }
+                ToGuest::Resize(size) => {
+                    if let Some(terminal) = &self.terminal {
+                        // A size that the kernel does not like is as good as none.
+                        _ = terminal.resize(size);
                     }
                 }
                 ToGuest::Mount(_) | ToGuest::Exec(_) | ToGuest::Beside(_) => control.fail(Failure::PROTOCOL)?,

@@ -64,7 +64,7 @@ fn converse(
         match control.receive()? {
             ToGuest::Ping => control.send(FromGuest::Pong(Tally::default()))?,
             // Before the command has started, or after it has ended.
-            ToGuest::Signal(_) => {}
+            ToGuest::Signal { .. } | ToGuest::Resize(_) => {}
             ToGuest::Mount(mount) => match ground.take().map(|ground| furnish(&mount, ground)) {
                 Some(Ok((new, room, below))) => {
                     group = Some((new, room));

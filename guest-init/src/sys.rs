@@ -6,10 +6,13 @@
 #![expect(unsafe_code, reason = "raw system calls")]
 
 pub mod heap;
+mod poll;
 mod strings;
 
+pub use poll::{Watch, poll};
 pub use strings::Strings;
 
+use crate::wire::TERMIOS;
 use core::{arch::asm, ffi::CStr, ptr};
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
@@ -68,6 +71,7 @@ enum Quiet<'a> {
     SendSignal {
         process: BorrowedFd<'a>,
         signal: i32,
+        flags: usize,
     },
     /// Of this process: a struct rlimit64.
     SetLimit {
@@ -101,6 +105,11 @@ enum Quiet<'a> {
         socket: BorrowedFd<'a>,
         request: &'a [u8; 40],
     },
+    /// A struct termios.
+    SetModes {
+        terminal: BorrowedFd<'a>,
+        modes: &'a [u8; TERMIOS],
+    },
     UnloadPage,
     /// In a struct kexec_segment; the kernel copies the bytes now.
     LoadPage {
@@ -120,6 +129,7 @@ impl Quiet<'_> {
         const RNDADDENTROPY: usize = 0x4008_5203;
         const RNDRESEEDCRNG: usize = 0x5207;
         const SIOCSIFFLAGS: usize = 0x8914;
+        const TCSETS: usize = 0x5402;
         const PRESERVE_CONTEXT: usize = 2;
         const X86_64: usize = 62 << 16;
         use number::*;
@@ -128,7 +138,8 @@ impl Quiet<'_> {
             Self::Exit { status } => (EXIT_GROUP, [status as usize, 0, 0, 0, 0]),
             Self::UnshareCgroup => (UNSHARE, [NEWCGROUP, 0, 0, 0, 0]),
             Self::SetBlockedSignals(set) => (RT_SIGPROCMASK, [SIG_SETMASK, place(set), 0, size_of_val(set), 0]),
-            Self::SendSignal { process, signal } => (PIDFD_SEND_SIGNAL, [raw(process), signal as usize, 0, 0, 0]),
+            Self::SendSignal { process, signal, flags } =>
+                (PIDFD_SEND_SIGNAL, [raw(process), signal as usize, 0, flags, 0]),
             Self::SetLimit { resource, limit } => (PRLIMIT64, [0, resource as usize, place(limit), 0, 0]),
             Self::CloseRange { first, flags } => (CLOSE_RANGE, [first as usize, u32::MAX as usize, flags, 0, 0]),
             Self::Connect { socket, address } => (CONNECT, [raw(socket), place(address), size_of_val(address), 0, 0]),
@@ -137,6 +148,7 @@ impl Quiet<'_> {
             Self::AddEntropy { random, pool } => (IOCTL, [raw(random), RNDADDENTROPY, place(pool), 0, 0]),
             Self::Reseed { random } => (IOCTL, [raw(random), RNDRESEEDCRNG, 0, 0, 0]),
             Self::SetInterfaceFlags { socket, request } => (IOCTL, [raw(socket), SIOCSIFFLAGS, place(request), 0, 0]),
+            Self::SetModes { terminal, modes } => (IOCTL, [raw(terminal), TCSETS, place(modes), 0, 0]),
             Self::UnloadPage => (KEXEC_LOAD, [0, 0, 0, X86_64, 0]),
             Self::LoadPage { bytes, address, size } => {
                 segment = [bytes.as_ptr() as usize, bytes.len(), address as usize, size as usize];
@@ -219,14 +231,20 @@ pub fn unshare_cgroup() -> Result<()> {
     Quiet::UnshareCgroup.make()
 }
 
+/// Holds every signal back (rt_sigprocmask(2)).
+pub fn block_signals() -> Result<()> {
+    Quiet::SetBlockedSignals(&u64::MAX).make()
+}
+
 /// Lets every signal through (rt_sigprocmask(2)).
 pub fn unblock_signals() -> Result<()> {
     Quiet::SetBlockedSignals(&0).make()
 }
 
-/// Sends a signal of any number to the process (pidfd_send_signal(2)).
-pub fn send_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
-    Quiet::SendSignal { process: pidfd.as_fd(), signal }.make()
+/// Sends a signal of any number to the process, or to the `group` that it leads (pidfd_send_signal(2)).
+pub fn send_signal(pidfd: impl AsFd, signal: i32, group: bool) -> Result<()> {
+    const PROCESS_GROUP: usize = 4;
+    Quiet::SendSignal { process: pidfd.as_fd(), signal, flags: if group { PROCESS_GROUP } else { 0 } }.make()
 }
 
 /// Sets a resource limit of this process (prlimit(2)).
@@ -286,51 +304,6 @@ pub fn monotonic_ms() -> u64 {
     }
 }
 
-/// One entry of [`poll`]: struct pollfd.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct Watch {
-    fd: RawFd,
-    events: u16,
-    /// What has happened.
-    pub seen: u16,
-}
-
-impl Watch {
-    /// There is something to read.
-    pub const IN: u16 = 0x1;
-    /// There is room to write.
-    pub const OUT: u16 = 0x4;
-    /// An error; always watched for.
-    pub const ERR: u16 = 0x8;
-    /// The other end is gone; always watched for.
-    pub const HUP: u16 = 0x10;
-    /// The peer of a socket sends no more.
-    pub const RDHUP: u16 = 0x2000;
-    /// An entry that the kernel skips.
-    pub const NOTHING: Self = Self { fd: -1, events: 0, seen: 0 };
-
-    /// Watches `fd` for `events`. The entry does not borrow: polling a number that names nothing is an answer (POLLNVAL),
-    /// not a hazard.
-    pub fn new(fd: impl AsFd, events: u16) -> Self {
-        Self { fd: fd.as_fd().as_raw_fd(), events, seen: 0 }
-    }
-}
-
-/// Waits until something happens or the time is over (poll(2)).
-pub fn poll(watches: &mut [Watch], timeout_ms: Option<u64>) -> Result<()> {
-    let timeout = timeout_ms.map_or(-1, |ms| i32::try_from(ms).unwrap_or(i32::MAX));
-    // SAFETY: `Watch` is struct pollfd, and the slice has as many as its length says.
-    match unsafe { call(number::POLL, [watches.as_mut_ptr() as usize, watches.len(), timeout as usize]) } {
-        Ok(_) => Ok(()),
-        Err(Errno::INTR) => {
-            watches.iter_mut().for_each(|watch| watch.seen = 0);
-            Ok(())
-        }
-        Err(errno) => Err(errno),
-    }
-}
-
 /// Connects a vsock socket (vsock(7)).
 pub fn connect_vsock(socket: impl AsFd, cid: u32, port: u32) -> Result<()> {
     const AF_VSOCK: u32 = 40;
@@ -366,6 +339,11 @@ pub fn raise_loopback(socket: impl AsFd) -> Result<()> {
     request[..2].copy_from_slice(b"lo");
     request[16] = IFF_UP;
     Quiet::SetInterfaceFlags { socket: socket.as_fd(), request: &request }.make()
+}
+
+/// Sets what a terminal does with what is typed and printed (ioctl_tty(2)).
+pub fn set_modes(terminal: impl AsFd, termios: &[u8; TERMIOS]) -> Result<()> {
+    Quiet::SetModes { terminal: terminal.as_fd(), modes: termios }.make()
 }
 
 /// Has the kernel keep bytes that `reboot(RebootCommand::Kexec)` enters at their first, at this physical address, to come

@@ -12,6 +12,7 @@ mod mount;
 pub mod port;
 mod tally;
 mod tell;
+mod terminal;
 
 use alloc::vec::Vec;
 pub use mount::{Mount, Tmpfs, Volume};
@@ -19,9 +20,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 pub use tally::{Met, Tally, Transfer, Usage, full};
 pub use tell::Tell;
+pub use terminal::{CODES, Modes, Size, TERMIOS, Terminal};
 
 /// Version of this protocol. Both ends must be of the same: they are built together.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// Length of a frame's header in bytes.
 pub const HEADER_LEN: usize = 8;
@@ -54,7 +56,14 @@ pub enum ToGuest {
     /// [`FromGuest::NotStarted`]; or by [`FromGuest::Failed`].
     Exec(Exec),
     /// Send this signal to the command. Ignored before it has started and after it has ended.
-    Signal(i32),
+    Signal {
+        /// Linux's number.
+        signal: i32,
+        /// Whether the command's whole process group gets it, as from a key of a terminal.
+        group: bool,
+    },
+    /// The terminal has this size now. Ignored without one.
+    Resize(Size),
     /// Are you there? Answered by [`FromGuest::Pong`].
     Ping,
     /// Run a command beside others, the one of this number (at least 1): another process of init's dials its control
@@ -94,6 +103,8 @@ pub enum FromGuest {
         /// Linux error number.
         errno: i32,
     },
+    /// This signal has stopped the command, until a [`ToGuest::Signal`] lets it go on.
+    Stopped(u8),
     /// The command has ended. Its output may still be on the way.
     Ended(Ended),
     /// All of the command's output is on its way: so many bytes of each stream. Without this message nobody knows
@@ -143,6 +154,8 @@ pub struct Exec {
     pub clock: Clock,
     /// Fresh random bytes for the kernel's generator.
     pub entropy: [u8; 32],
+    /// The terminal that its streams are connected to, if they are to one.
+    pub terminal: Option<Terminal>,
 }
 
 /// The wall clock, since 1970.
@@ -194,6 +207,8 @@ pub enum Step {
     Cgroup,
     /// Connecting a standard stream, or making its pipe.
     Stream,
+    /// Making the command's terminal.
+    Terminal,
     /// Making a process.
     Fork,
     /// Setting a resource limit.

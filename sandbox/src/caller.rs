@@ -7,7 +7,7 @@ pub use account::{Account, account};
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -62,6 +62,8 @@ pub struct Caller {
     pub user: User,
     /// Its limits.
     pub process: Process,
+    /// Which of its standard streams are terminals: input, output, error.
+    pub terminals: [bool; 3],
 }
 
 impl Caller {
@@ -110,6 +112,7 @@ impl Caller {
                 groups: getgroups()?.into_iter().map(rustix::process::Gid::as_raw).collect(),
             },
             process: Process { umask, rlimits: rlimits.to_vec() },
+            terminals: [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()],
         })
     }
 
@@ -158,6 +161,7 @@ mod tests {
                 .to_vec(),
             user: User { uid: 0, gid: 0, groups: vec![] },
             process: Process { umask: 0, rlimits: vec![] },
+            terminals: [false; 3],
         };
         let names: Vec<OsString> = caller.passed().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["PATH", "LC_ALL"]);

@@ -28,6 +28,7 @@ pub mod session;
 pub mod spec;
 mod stages;
 mod sys;
+mod terminal;
 pub mod usage;
 pub mod view;
 pub mod virtio;

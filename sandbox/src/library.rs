@@ -241,6 +241,8 @@ impl Builder {
             memory: self.memory,
             cpus: self.cpus,
             timeout: None,
+            kill_after: None,
+            terminal: None,
             output_limit: None,
             limits: Limits { private: self.private, ..Limits::default() },
             engine: self.engine,

@@ -16,6 +16,8 @@ use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::terminal::Gate;
+
 /// Bytes moved at a time.
 const BATCH: usize = 64 << 10;
 
@@ -175,11 +177,24 @@ fn ready(file: &File, events: PollFlags) -> io::Result<()> {
 
 /// Starts moving the caller's input to the command's connection. If the caller goes on `using` it, none is taken once the
 /// command wants no more; it costs a look before each read.
-pub(crate) fn input(name: &str, from: OwnedFd, to: UnixStream, using: bool) -> io::Result<Arc<Progress>> {
+///
+/// A keyboard is read only while its `gate` is open.
+pub(crate) fn input(
+    name: &str,
+    from: OwnedFd,
+    to: UnixStream,
+    gate: Option<Arc<Gate>>,
+    using: bool,
+) -> io::Result<Arc<Progress>> {
     let progress = Arc::new(Progress::default());
     let shared = Arc::clone(&progress);
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        if let Err(error) = pump_input(&mut File::from(from), &to, &shared, using) {
+        let mut from = File::from(from);
+        let result = match gate {
+            Some(gate) => pump_keys(&mut from, &to, &shared, &gate),
+            None => pump_input(&mut from, &to, &shared, using),
+        };
+        if let Err(error) = result {
             shared.fail(error);
         }
         // Half-close: what was sent still arrives. An error would only say that the connection is gone already.
@@ -219,6 +234,31 @@ fn wanted(from: &File, to: &UnixStream) -> io::Result<bool> {
             Ok(_) => return Ok(fds[1].revents().is_empty()),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The same for a keyboard. A terminal that is hung up is at its end.
+fn pump_keys(from: &mut File, mut to: &UnixStream, progress: &Progress, gate: &Gate) -> io::Result<()> {
+    let mut buffer = vec![0; BATCH];
+    loop {
+        gate.pass();
+        ready(from, PollFlags::IN)?;
+        // While we waited, we may have gone to the background.
+        if !gate.is_open() {
+            continue;
+        }
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                if to.write_all(&buffer[..count]).is_err() {
+                    return Ok(());
+                }
+                progress.bytes.fetch_add(count as u64, Ordering::Relaxed);
+            }
+            Err(error) if [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock].contains(&error.kind()) => {}
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => return Ok(()),
+            Err(error) => return Err(error),
         }
     }
 }
@@ -284,7 +324,7 @@ mod tests {
     fn input_that_nobody_wants_stays_the_callers() {
         let (guest, host) = UnixStream::pair().unwrap();
         let (mut reader, mut writer) = io::pipe().unwrap();
-        let progress = input("test", reader.try_clone().unwrap().into(), host, true).unwrap();
+        let progress = input("test", reader.try_clone().unwrap().into(), host, None, true).unwrap();
         drop(guest);
         while progress.state() != State::Done {
             thread::yield_now();

@@ -20,7 +20,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +37,7 @@ use crate::session::Session;
 use crate::spec::Spec;
 use crate::stages::Stages;
 use crate::sys::signals::Signals;
+use crate::terminal::{Gate, Terminal};
 use crate::view;
 use assemble::{Assembled, assemble, supply};
 pub use begin::Begin;
@@ -174,9 +175,11 @@ pub fn run(spec: &Spec, streams: Streams, signals: Option<&Signals>) -> Outcome 
 fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &mut Outcome) -> Result<Cause, Error> {
     let (supply, theirs) = supply(spec)?;
     let Assembled { mut machine, mut files, mut check, view, lines, disk } = assemble(spec, signals, theirs, outcome)?;
-    let (control, relays) = lines.connect(streams, spec.output_limit, false)?;
+    let outputs = [streams.stdout.as_fd(), streams.stderr.as_fd()];
+    let mut terminal = Terminal::look(streams.stdin.as_fd(), outputs, spec.terminal.is_some())?;
+    let (control, relays) = lines.connect(streams, spec.output_limit, terminal.gate(), false)?;
     let furnished = Furnished::Not(&view, &mut check);
-    let mut watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished);
+    let mut watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished, &mut terminal);
     let watched = watch.until_the_end(&mut Ground::Own { machine: &mut machine, files: &mut files }, outcome);
     let session = watch.into_session();
     // Whatever else went wrong: with damaged images nothing else means anything.
@@ -234,11 +237,17 @@ impl Lines {
 
     /// Connects the streams: the control connection, and what tells of the streams' progress. If the caller goes on
     /// `using` its input itself, none of it is taken once the command wants no more.
-    fn connect(self, streams: Streams, output_limit: Option<u64>, using: bool) -> io::Result<(UnixStream, Relays)> {
+    fn connect(
+        self,
+        streams: Streams,
+        output_limit: Option<u64>,
+        gate: Option<Arc<Gate>>,
+        using: bool,
+    ) -> io::Result<(UnixStream, Relays)> {
         let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let budget = Budget::new(output_limit);
         let relays = Relays {
-            stdin: relay::input("stdin", streams.stdin, self.stdin, using)?,
+            stdin: relay::input("stdin", streams.stdin, self.stdin, gate, using)?,
             stdout: relay::output("stdout", self.stdout, streams.stdout, Arc::clone(&budget), Arc::clone(&bell))?,
             stderr: relay::output("stderr", self.stderr, streams.stderr, Arc::clone(&budget), Arc::clone(&bell))?,
             budget,

@@ -44,8 +44,13 @@ pub struct Spec {
     pub memory: u64,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// The terminal that the command gets, if it gets one.
+    pub terminal: Option<Terminal>,
     /// Time limit from the command's start.
     pub timeout: Option<Duration>,
+    /// How long the command may take to end after a signal that ends the run. If given, then the time limit, too, tells it
+    /// to end first.
+    pub kill_after: Option<Duration>,
     /// Limit of what the command may write to its standard streams, in bytes.
     pub output_limit: Option<u64>,
     /// What else it may use.
@@ -65,6 +70,13 @@ pub struct Spec {
     /// The program that serves files and runs the machine, in processes of their own: this one, or what a program that
     /// uses this library has in its place.
     pub program: PathBuf,
+}
+
+/// A terminal of the guest's, for the command's standard input and output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminal {
+    /// Whether standard error leads to it too, and so cannot be told from standard output.
+    pub error: bool,
 }
 
 /// A user as the kernel knows one.

@@ -68,7 +68,7 @@ fn reset_port_is_a_guest_reset() -> Result {
 }
 
 /// The process that runs the machine; the other child is the file server.
-fn machine(run: &Running) -> Pid {
+pub(crate) fn machine(run: &Running) -> Pid {
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.id())).expect("the run has children");
     let numbers = children.split_whitespace().map(|number| number.parse().expect("a number"));
     let machine = numbers.into_iter().find(|child: &i32| {

@@ -23,9 +23,11 @@ mod probe;
 mod readme;
 mod results;
 mod several;
+mod signals;
 mod smp;
 mod status;
 mod stdio;
+mod terminal;
 
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -58,9 +60,11 @@ fn main() -> ExitCode {
         readme::CASES,
         results::CASES,
         several::CASES,
+        signals::CASES,
         smp::CASES,
         status::CASES,
         stdio::CASES,
+        terminal::CASES,
     ];
     let cases: Vec<&'static Case> = cases.into_iter().flatten().collect();
     let names: HashSet<&str> = cases.iter().map(|case| case.name).collect();

@@ -146,3 +146,22 @@ fn a_full_pipe_rests_although_its_source_has_ended() {
         settle(&mut relay);
     }
 }
+
+#[test]
+fn the_end_of_what_is_typed_is_typed() {
+    for (input, expected) in [(&b""[..], &b"\x04"[..]), (b"line\n", b"line\n\x04"), (b"part", b"part\x04\x04")] {
+        let (writer, source) = connection();
+        let (reader, sink) = pipe();
+        let mut relay = Relay::typed(source, sink);
+        write(&writer, input).unwrap();
+        settle(&mut relay);
+        drop(writer);
+        settle(&mut relay);
+        let mut typed = vec![];
+        while let Ok(bytes @ [_, ..]) = take(&reader).as_deref() {
+            typed.extend_from_slice(bytes);
+        }
+        assert_eq!(typed, expected);
+        assert!(!relay.incomplete());
+    }
+}

@@ -19,6 +19,11 @@ fn exec() -> Exec {
         hostname: ByteBuf::from(*b"sandbox"),
         clock: Clock { seconds: -1, nanoseconds: 999_999_999 },
         entropy: [7; 32],
+        terminal: Some(Terminal {
+            size: Size { rows: 24, columns: 80, width: 0, height: 0 },
+            modes: ByteBuf::from([1; TERMIOS]),
+            error: true,
+        }),
     }
 }
 
@@ -50,7 +55,7 @@ fn collect<M: Message>(bytes: &[u8], step: usize) -> Result<Vec<M>, Error> {
 
 #[test]
 fn frames_survive_any_cut() {
-    let sent = vec![ToGuest::Ping, ToGuest::Exec(exec()), ToGuest::Signal(15)];
+    let sent = vec![ToGuest::Ping, ToGuest::Exec(exec()), ToGuest::Signal { signal: 15, group: true }];
     let bytes: Vec<u8> = sent.iter().flat_map(|message| encode(message).unwrap()).collect();
     for step in 1..=bytes.len() {
         assert_eq!(collect::<ToGuest>(&bytes, step).unwrap(), sent, "in steps of {step}");
@@ -181,4 +186,10 @@ proptest! {
             prop_assert!(decoder.buffer.len() <= HEADER_LEN + FROM_GUEST_MAX);
         }
     }
+}
+
+#[test]
+fn a_size_is_one_number() {
+    let size = Size { rows: 50, columns: 132, width: u16::MAX, height: 0 };
+    assert_eq!(Size::from(u64::from(size)), size);
 }

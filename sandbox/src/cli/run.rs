@@ -18,7 +18,7 @@ use crate::caller::{self, Caller};
 use crate::engine::{self, Isolation};
 use crate::report::Report;
 use crate::run::{Hit, Outcome, Streams};
-use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, OURSELVES, Sight, Spec, Volume};
+use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, OURSELVES, Sight, Spec, Terminal, Volume};
 use crate::usage::Table;
 use crate::view::View;
 use crate::{Cause, Signals, Stages};
@@ -51,6 +51,10 @@ pub struct Arguments {
     /// Kill the command after this time, counted from its start
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     timeout: Option<Duration>,
+    /// Kill the command this long after SIGINT, SIGTERM or SIGHUP was passed on to it [default: 10s]; and have --timeout send
+    /// SIGTERM first
+    #[arg(short, long, value_name = "DURATION", value_parser = parse::duration)]
+    kill_after: Option<Duration>,
     /// Kill the command when it has written more than this
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     output_limit: Option<u64>,
@@ -94,9 +98,12 @@ pub struct Arguments {
     /// Accepted for those used to docker: nothing is ever left of a run
     #[arg(long, hide = true)]
     rm: bool,
-    /// Known for those used to docker, and refused
-    #[arg(short, long, hide = true)]
+    /// Give the command a terminal, as it has one anyway where standard input and output are terminals
+    #[arg(short, long, overrides_with = "no_tty")]
     tty: bool,
+    /// Give the command no terminal
+    #[arg(short = 'T', long, overrides_with = "tty")]
+    no_tty: bool,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
@@ -109,17 +116,23 @@ Examples:
   sandbox run -v \"$PWD/out:/out\" -- cp result.txt /out       but for what a volume takes
   sandbox run --commit build -- make                         build/ is as make left it, if it succeeded
   sandbox run --copy-out /tmp/core:. -- ./crashes            a file of the guest, however the command ended
+  sandbox run -- bash                                        with a terminal, where there is one; -t anywhere, -T nowhere
+  sandbox run --timeout 10m --kill-after 5s -- make test     SIGTERM after ten minutes, the end five seconds later
   sandbox run --timeout 10s -m 512M --pids-limit 50 --report run.json -- ./untrusted
   sandbox run --ulimit cpu=5 --tmpfs /cache:size=64M --usage -- ./untrusted
 
 Exit status:
   124  the time limit passed        125  sandbox itself or the guest failed
   126  the program cannot be run    127  there is no such program
-  128+N  signal N killed the command; otherwise the command's own status.
+  128+N  signal N killed the command; otherwise the command's own status, also after a signal that was passed on to it.
   --report tells a command's 124 to 127 from ours.";
 
 // One constant says how much memory is the default; the text above is checked against it.
 const _: () = assert!(MEMORY_DEFAULT == 1 << 30, "the help text says 1G");
+
+/// The variable that says what a terminal understands, and its value for a caller who has none, as with docker.
+const TERM: &str = "TERM";
+const TERM_DEFAULT: &str = "xterm";
 
 fn volume_parser() -> impl TypedValueParser<Value = Volume> {
     OsStringValueParser::new().try_map(|text| parse::volume(&text))
@@ -191,11 +204,6 @@ fn inherited() -> io::Result<Streams> {
 
 impl Arguments {
     fn spec(&self, caller: &Caller) -> Result<Spec, String> {
-        if self.tty {
-            return Err(
-                "there is no terminal in the guest; leave -t out (standard input and output are passed on)".into()
-            );
-        }
         let mut environment = caller.passed();
         let workdir = self.workdir.clone().unwrap_or_else(|| caller.directory.clone());
         set(&mut environment, "PWD", workdir.clone());
@@ -221,6 +229,10 @@ impl Arguments {
                 },
             }
         }
+        let terminal = self.terminal(caller.terminals);
+        if terminal.is_some() && !environment.iter().any(|(name, _)| name == TERM) {
+            set(&mut environment, TERM, TERM_DEFAULT);
+        }
         let volumes = self.volumes.iter().map(|volume| absolute(volume, &caller.directory)).collect();
         Ok(Spec {
             command: self.command.clone(),
@@ -236,7 +248,9 @@ impl Arguments {
             // Too much for a number is too much for a guest, which the check says.
             memory: self.memory.checked_next_multiple_of(MEMORY_STEP).unwrap_or(self.memory),
             cpus: self.cpus,
+            terminal,
             timeout: self.timeout,
+            kill_after: self.kill_after,
             output_limit: self.output_limit,
             limits: self.limits.spec(),
             engine: self.engine,
@@ -247,6 +261,13 @@ impl Arguments {
             program: OURSELVES.into(),
             results: self.results.of(caller)?,
         })
+    }
+
+    /// The terminal the command gets, given which of our standard streams are one. With standard output on a terminal and
+    /// standard error not, the caller has parted them, and parted they stay.
+    fn terminal(&self, [input, output, error]: [bool; 3]) -> Option<Terminal> {
+        let wanted = !self.no_tty && (self.tty || (input && output));
+        wanted.then_some(Terminal { error: error || !output })
     }
 
     fn open_report(&self) -> Result<Option<File>, String> {

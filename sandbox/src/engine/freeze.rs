@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use super::Ending;
 use super::process::Process;
-use crate::sys::signals::{ENDING, Signals};
+use crate::sys::signals::Signals;
 
 /// As long as a run waits for a boot.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -86,10 +86,8 @@ fn wait(process: &mut Process, signals: Option<&Signals>, deadline: Instant) -> 
             Err(error) => return Err(error.into()),
         }
         let ended = fds.first().is_some_and(|fd| !fd.revents().is_empty());
-        while let Some(signal) = signals.map_or(Ok(None), Signals::next)? {
-            if ENDING.contains(&signal) {
-                return Ok(Wait::Cancelled(signal));
-            }
+        if let Some(signal) = signals.map_or(Ok(None), Signals::ending)? {
+            return Ok(Wait::Cancelled(signal));
         }
         process.read_console();
         if ended && !process.console().frozen() {

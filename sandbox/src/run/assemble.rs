@@ -14,7 +14,7 @@ use crate::engine::{self, Machine};
 use crate::fs;
 use crate::packets::{self, Packets};
 use crate::spec::Spec;
-use crate::sys::signals::{ENDING, Signals};
+use crate::sys::signals::Signals;
 use crate::sys::tsc::Moment;
 use crate::view::View;
 
@@ -93,10 +93,8 @@ fn unless_cancelled<T>(
             Err(fs::Error::Called) => {}
             other => return Ok(other?),
         }
-        while let Some(signal) = signals.map_or(Ok(None), Signals::next)? {
-            if ENDING.contains(&signal) {
-                return Err(Error::Cancelled(signal));
-            }
+        if let Some(signal) = signals.map_or(Ok(None), Signals::ending)? {
+            return Err(Error::Cancelled(signal));
         }
     }
 }

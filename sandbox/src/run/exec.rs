@@ -6,13 +6,14 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use guest_init::wire::{Clock, End, Ended, Exec, Rlimit, Step};
+use guest_init::wire::{self, Clock, End, Ended, Exec, Rlimit, Step};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde_bytes::ByteBuf;
 
 use super::lookup;
 use crate::outcome::{Cause, Victim};
 use crate::spec::Spec;
+use crate::terminal::Terminal;
 
 /// The guest's name for itself.
 const HOSTNAME: &[u8] = b"sandbox";
@@ -28,7 +29,7 @@ const EISDIR: i32 = 21;
 const EINVAL: i32 = 22;
 
 /// Everything about the command that the guest needs, made at the last moment: the clock should be right.
-pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
+pub(super) fn message(spec: &Spec, terminal: &Terminal) -> io::Result<Exec> {
     let mut strings = Vec::new();
     for argument in &spec.command {
         strings.extend_from_slice(argument.as_bytes());
@@ -57,6 +58,11 @@ pub(super) fn message(spec: &Spec) -> io::Result<Exec> {
         hostname: ByteBuf::from(HOSTNAME),
         clock: clock()?,
         entropy: entropy()?,
+        terminal: spec.terminal.map(|own| wire::Terminal {
+            size: terminal.size(),
+            modes: terminal.modes().map_or_else(ByteBuf::new, |modes| ByteBuf::from(modes.termios())),
+            error: own.error,
+        }),
     })
 }
 
@@ -136,6 +142,7 @@ pub(super) fn failed(spec: &Spec, step: Step, errno: i32) -> Cause {
         Step::Loopback => "bring its loopback interface up".to_owned(),
         Step::Cgroup => "make the command's cgroup".to_owned(),
         Step::Stream => "connect the command's standard streams".to_owned(),
+        Step::Terminal => "make the command's terminal".to_owned(),
         Step::Fork => "make a process".to_owned(),
         Step::Rlimit => "set the command's resource limits".to_owned(),
         Step::User => "become the command's user".to_owned(),

@@ -25,6 +25,7 @@ use crate::spec::Spec;
 use crate::stages::Stages;
 use crate::sys::eventfd;
 use crate::sys::signals::{self, Signals};
+use crate::terminal::Terminal;
 use crate::virtio::vsock::supply;
 use keeper::Keeper;
 
@@ -107,7 +108,7 @@ impl Kept {
         let (signals, sender) = Signals::of_threads()?;
         let (tell, news) = mpsc::channel();
         let fate = Arc::clone(&self.fate);
-        let (control, relays) = lines.connect(streams, spec.output_limit, using)?;
+        let (control, relays) = lines.connect(streams, spec.output_limit, None, using)?;
         let session = Session::new(control)?;
         let work = move || {
             let outcome = attend(&spec, session, &relays, &signals, &fate, &tell);
@@ -153,7 +154,9 @@ fn attend(
 ) -> Outcome {
     let mut outcome = Outcome::refused(Cause::SetupError(String::new()), Stages::begin());
     let started = || drop(tell.send(News::Started));
-    let mut watch = Watch::new(spec, session, relays, Some(signals), Furnished::Already).on_start(started);
+    let mut terminal = Terminal::none();
+    let mut watch =
+        Watch::new(spec, session, relays, Some(signals), Furnished::Already, &mut terminal).on_start(started);
     let watched = watch.until_the_end(&mut Ground::Shared(fate), &mut outcome);
     // With its conversation ends whatever is left of the command.
     drop(watch);

@@ -13,8 +13,15 @@ pub(super) const BOOT_LIMIT: Duration = Duration::from_secs(120);
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) const PONG_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a command may take to clean up after a signal that ends the run.
-pub(super) const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+/// How long a command may take to end after a signal that ends the run, unless its user says otherwise: as long as
+/// `docker stop` gives it.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
+
+/// How long we wait for a command to stop before we do. One that ignores the signal never will.
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+/// How often we look whether we have come to the foreground.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long to wait for the machine's own end after its control connection or its file server has ended.
 pub(super) const LOST_LIMIT: Duration = Duration::from_secs(2);

@@ -4,6 +4,7 @@
 mod drain;
 mod farewell;
 mod ready;
+mod signals;
 
 use std::time::Instant;
 
@@ -11,18 +12,19 @@ use guest_init::wire::{FromGuest, ToGuest, VERSION};
 
 use super::ground::Ground;
 use super::images_check::ImagesCheck;
-use super::limits::{BOOT_LIMIT, CANCEL_LIMIT, DRAIN_INTERVAL, LONGEST_LIMIT, LOST_LIMIT, PING_INTERVAL, PONG_LIMIT};
+use super::limits::{BOOT_LIMIT, DRAIN_INTERVAL, LONGEST_LIMIT, LOOK_INTERVAL, LOST_LIMIT, PING_INTERVAL, PONG_LIMIT};
 use super::{Error, Outcome, Relays, exec, mount};
 use crate::outcome::Cause;
 use crate::session::Session;
 use crate::spec::Spec;
-use crate::sys::signals::Signals;
+use crate::sys::signals::{Caught, Signals};
+use crate::terminal::Terminal;
 use crate::view::View;
 use drain::Drain;
 use farewell::Farewell;
 pub(super) use ready::ask;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Phase {
     Booting,
     Mounting,
@@ -47,12 +49,22 @@ pub(super) struct Watch<'a> {
     signals: Option<&'a Signals>,
     furnished: Furnished<'a>,
     on_start: Option<Box<dyn FnOnce() + 'a>>,
+    terminal: &'a mut Terminal,
     phase: Phase,
     boot_deadline: Instant,
     deadline: Option<Instant>,
     ping_at: Option<Instant>,
     pong_deadline: Option<Instant>,
+    /// The signal that ends the run, and when the command's time to end by itself is over.
     cancelled: Option<(i32, Instant)>,
+    /// Whether the time limit has passed, and the command was told to end.
+    overdue: bool,
+    /// Signals for the command that came before it ran.
+    kept: Vec<Caught>,
+    /// We have been told to stop: until when the command may do so first.
+    stop_at: Option<Instant>,
+    /// Whether we were stopped, and nothing has told us yet that it is over.
+    stopped: bool,
     /// What broke that may be only the first sign of the machine's end, and until when its end is waited for.
     lost: Option<(Cause, Instant)>,
     control_open: bool,
@@ -72,6 +84,7 @@ impl<'a> Watch<'a> {
         relays: &'a Relays,
         signals: Option<&'a Signals>,
         furnished: Furnished<'a>,
+        terminal: &'a mut Terminal,
     ) -> Self {
         Self {
             spec,
@@ -80,12 +93,17 @@ impl<'a> Watch<'a> {
             signals,
             furnished,
             on_start: None,
+            terminal,
             phase: Phase::Booting,
             boot_deadline: Instant::now() + BOOT_LIMIT,
             deadline: None,
             ping_at: None,
             pong_deadline: None,
             cancelled: None,
+            overdue: false,
+            kept: Vec::new(),
+            stop_at: None,
+            stopped: false,
             lost: None,
             control_open: true,
             files_alive: true,
@@ -167,23 +185,9 @@ impl<'a> Watch<'a> {
         let lost = self.lost.as_ref().map(|(_, at)| *at);
         let drain = self.drain.map(|_| Instant::now() + DRAIN_INTERVAL);
         let pong = self.pong_deadline.or(self.ping_at).filter(|_| self.phase == Phase::Running);
-        [boot, limit, cancel, lost, drain, pong].into_iter().flatten().min()
-    }
-
-    fn hear_signals(&mut self) -> Result<Option<Cause>, Error> {
-        let Some(signals) = self.signals else { return Ok(None) };
-        while let Some(signal) = signals.next()? {
-            if signals.ends(signal) {
-                if self.cancelled.is_some() || self.phase != Phase::Running {
-                    return Ok(Some(Cause::Cancelled(signal)));
-                }
-                self.cancelled = Some((signal, Instant::now() + CANCEL_LIMIT));
-            }
-            if self.phase == Phase::Running {
-                self.send(&ToGuest::Signal(signal));
-            }
-        }
-        Ok(None)
+        let look = self.awaits_keyboard().then(|| Instant::now() + LOOK_INTERVAL);
+        let stopped = self.stopped.then(Instant::now);
+        [boot, limit, cancel, lost, drain, pong, look, self.stop_at, stopped].into_iter().flatten().min()
     }
 
     fn hear_guest(&mut self, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {
@@ -226,6 +230,7 @@ impl<'a> Watch<'a> {
                 let now = Instant::now();
                 self.deadline = self.spec.timeout.map(|timeout| now + timeout.min(LONGEST_LIMIT));
                 self.ping_at = Some(now + PING_INTERVAL);
+                return self.pass_on_kept();
             }
             (Phase::Starting, FromGuest::NotStarted { step, errno }) => {
                 return Ok(Some(exec::not_started(self.spec, step, errno)));
@@ -233,6 +238,7 @@ impl<'a> Watch<'a> {
             (Phase::Booting | Phase::Mounting | Phase::Starting, FromGuest::Failed { step, errno }) => {
                 return Ok(Some(exec::failed(self.spec, step, errno)));
             }
+            (Phase::Running, FromGuest::Stopped(_)) => self.command_stopped()?,
             (Phase::Running, FromGuest::Ended(ended)) => {
                 if let Some(cause) = self.take_tally(ended.tally, true, outcome) {
                     return Ok(Some(cause));
@@ -279,7 +285,9 @@ impl<'a> Watch<'a> {
     /// Sends the command.
     fn execute(&mut self) -> Result<(), Error> {
         self.phase = Phase::Starting;
-        let exec = ToGuest::Exec(exec::message(self.spec)?);
+        let exec = ToGuest::Exec(exec::message(self.spec, self.terminal)?);
+        // Whatever the command first asks its terminal is answered by the caller's.
+        self.terminal.take();
         self.send(&exec);
         Ok(())
     }
@@ -310,9 +318,12 @@ impl<'a> Watch<'a> {
             return Cause::OutputLimit;
         }
         let verdict = self.verdict.take();
-        match self.cancelled {
-            Some((signal, _)) => Cause::Cancelled(signal),
-            None => verdict.unwrap_or_else(|| Cause::LostContact("the command's end was never told".to_owned())),
+        match (self.cancelled, verdict) {
+            _ if self.overdue => Cause::Timeout,
+            // It did not have it otherwise.
+            (Some((signal, _)), Some(Cause::Signaled(own))) if i32::from(own) == signal => Cause::Cancelled(signal),
+            (_, Some(verdict)) => verdict,
+            (_, None) => Cause::LostContact("the command's end was never told".to_owned()),
         }
     }
 
@@ -321,6 +332,7 @@ impl<'a> Watch<'a> {
         if self.farewell.is_some() {
             return Ok(self.parted(now));
         }
+        self.follow_the_shell(now)?;
         if let Some((signal, _)) = self.cancelled.filter(|(_, at)| *at <= now) {
             return Ok(Some(Cause::Cancelled(signal)));
         }
@@ -339,7 +351,10 @@ impl<'a> Watch<'a> {
 
     fn check_running(&mut self, now: Instant, outcome: &mut Outcome) -> Option<Cause> {
         if self.deadline.is_some_and(|at| at <= now) {
-            self.part(Cause::Timeout, outcome);
+            match self.spec.kill_after.filter(|_| !self.overdue) {
+                Some(grace) => self.tell_to_end(now + grace.min(LONGEST_LIMIT)),
+                None => self.part(Cause::Timeout, outcome),
+            }
             return None;
         }
         if self.pong_deadline.is_some_and(|at| at <= now) {

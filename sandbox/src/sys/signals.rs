@@ -2,18 +2,38 @@
 //! Signals as something to poll (signalfd(2)).
 #![expect(unsafe_code, reason = "a handler could do anything; what is set here is none")]
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Signals that end a run: hang-up, interrupt, termination.
 pub(crate) const ENDING: [i32; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
 
-/// Signals that are only handed on to the command.
-const FORWARDED: [i32; 3] = [libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+/// The numbers of some signals.
+pub(crate) mod signal {
+    pub(crate) const QUIT: i32 = libc::SIGQUIT;
+    pub(crate) const TERM: i32 = libc::SIGTERM;
+    pub(crate) const WINCH: i32 = libc::SIGWINCH;
+    pub(crate) const TSTP: i32 = libc::SIGTSTP;
+    pub(crate) const CONT: i32 = libc::SIGCONT;
+}
+
+/// Signals that are handed on to the command.
+const FORWARDED: [i32; 6] = [signal::QUIT, libc::SIGUSR1, libc::SIGUSR2, signal::WINCH, signal::TSTP, signal::CONT];
+
+/// A signal that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caught {
+    /// Linux's number.
+    pub signal: i32,
+    /// Whether a key of a terminal sent it, to every process in the foreground, and not some process to us.
+    pub typed: bool,
+}
 
 /// Signals for a command, taken from a descriptor instead of a handler: those that this process is sent, or those that
 /// one of its threads sends.
@@ -22,7 +42,11 @@ pub struct Signals(Source);
 
 #[derive(Debug)]
 enum Source {
-    Process(SignalFd),
+    Process {
+        descriptor: SignalFd,
+        /// What came for a command that was not there yet.
+        kept: Mutex<VecDeque<Caught>>,
+    },
     Thread {
         signals: PipeReader,
         /// Or else the end of the last sender would be news for ever.
@@ -87,8 +111,8 @@ impl Signals {
             }
         }
         set.thread_block()?;
-        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Self(Source::Process(signals)))
+        let descriptor = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self(Source::Process { descriptor, kept: Mutex::default() }))
     }
 
     /// Signals that come from threads of this process, and where they are sent from.
@@ -101,32 +125,77 @@ impl Signals {
         Ok((Self(Source::Thread { signals, _open: sender.try_clone()? }), Sender(sender)))
     }
 
-    /// Whether this signal is meant to end the run, and not only the command: our own caller's word for "that is enough".
-    pub(crate) fn ends(&self, signal: i32) -> bool {
-        matches!(self.0, Source::Process(_)) && ENDING.contains(&signal)
+    /// Whether they are meant for us, too: our own caller's word for "that is enough", "stop" or "go on", and not only for the
+    /// command.
+    pub(crate) fn are_ours(&self) -> bool {
+        matches!(self.0, Source::Process { .. })
     }
 
-    /// The next pending signal, if any.
+    /// The next pending signal, if any; those first that [`Signals::ending`] has kept.
     ///
     /// # Errors
     /// Those of read(2), but for "would block".
-    pub fn next(&self) -> io::Result<Option<i32>> {
+    pub fn next(&self) -> io::Result<Option<Caught>> {
+        let kept = self.kept().and_then(|mut kept| kept.pop_front());
+        if kept.is_some() { Ok(kept) } else { self.pending() }
+    }
+
+    fn kept(&self) -> Option<MutexGuard<'_, VecDeque<Caught>>> {
+        match &self.0 {
+            Source::Process { kept, .. } => Some(kept.lock().unwrap_or_else(PoisonError::into_inner)),
+            Source::Thread { .. } => None,
+        }
+    }
+
+    fn pending(&self) -> io::Result<Option<Caught>> {
         let mut byte = [0];
         match &self.0 {
-            Source::Process(signals) => Ok(signals.read_signal()?.map(|signal| signal.ssi_signo as i32)),
+            Source::Process { descriptor, .. } => {
+                let caught = descriptor.read_signal()?;
+                Ok(caught.map(|info| Caught { signal: info.ssi_signo as i32, typed: info.ssi_code == libc::SI_KERNEL }))
+            }
             Source::Thread { signals, .. } => match { signals }.read(&mut byte) {
-                Ok(count) => Ok((count > 0).then_some(i32::from(byte[0]))),
+                Ok(count) => Ok((count > 0).then_some(Caught { signal: i32::from(byte[0]), typed: false })),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
                 Err(error) => Err(error),
             },
         }
+    }
+
+    /// The next signal that ends a run whose command does not run yet. Of the others one stops us, and the rest are kept.
+    ///
+    /// # Errors
+    /// Those of [`Signals::next`].
+    pub(crate) fn ending(&self) -> io::Result<Option<i32>> {
+        while let Some(caught) = self.pending()? {
+            match caught.signal {
+                signal if signal == signal::QUIT || ENDING.contains(&signal) => return Ok(Some(signal)),
+                signal::TSTP => self.stop(false)?,
+                _ => drop(self.kept().map(|mut kept| kept.push_back(caught))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Stops this process by SIGTSTP, or its whole process group, and returns when it is continued; or at once where nobody
+    /// could continue it, or it has been told to ignore the signal.
+    pub(crate) fn stop(&self, group: bool) -> io::Result<()> {
+        let stop = SigSet::from(Signal::SIGTSTP);
+        stop.thread_unblock()?;
+        let sent = if group {
+            rustix::process::kill_current_process_group(rustix::process::Signal::TSTP)
+        } else {
+            raise(Signal::SIGTSTP).map_err(|error| rustix::io::Errno::from_raw_os_error(error as i32))
+        };
+        stop.thread_block()?;
+        Ok(sent?)
     }
 }
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.0 {
-            Source::Process(signals) => signals.as_fd(),
+            Source::Process { descriptor, .. } => descriptor.as_fd(),
             Source::Thread { signals, .. } => signals.as_fd(),
         }
     }
@@ -144,9 +213,9 @@ mod tests {
         sender.send(9);
         assert_eq!(
             [signals.next().unwrap(), signals.next().unwrap(), signals.next().unwrap()],
-            [Some(15), Some(9), None]
+            [15, 9].map(|signal| Some(Caught { signal, typed: false })).into_iter().chain([None]).collect::<Vec<_>>()[..]
         );
-        assert!(!signals.ends(15));
+        assert!(!signals.are_ours());
         drop(sender);
         assert_eq!(signals.next().unwrap(), None);
         let (signals, sender) = Signals::of_threads().unwrap();

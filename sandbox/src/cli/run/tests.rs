@@ -13,6 +13,7 @@ fn caller() -> Caller {
             .to_vec(),
         user: User { uid: 1000, gid: 1000, groups: vec![24] },
         process: Process { umask: 0o022, rlimits: vec![] },
+        terminals: [false; 3],
     }
 }
 
@@ -64,7 +65,6 @@ fn what_makes_no_sense_is_refused_with_what_does() {
         (&["-e", ""][..], "NAME=VALUE"),
         (&["-u", "no-such-user"], "-u 1000"),
         (&["-u", "0:no-such-group"], "-u 1000:1000"),
-        (&["-it"], "leave -t out"),
     ] {
         let refused = parsed(options).expect_err("refused");
         assert!(refused.contains(hint), "{options:?}: {refused}");
@@ -73,7 +73,35 @@ fn what_makes_no_sense_is_refused_with_what_does() {
 
 #[test]
 fn habits_from_docker_do_no_harm() {
-    assert_eq!(spec(&["--rm", "-i"]).command, ["true"]);
+    assert_eq!(spec(&["--rm", "-it"]).command, ["true"]);
+}
+
+#[test]
+fn a_terminal_is_given_where_there_is_one_or_it_is_asked_for() {
+    let given = |terminals: [bool; 3], options: &[&str]| {
+        let words = ["sandbox", "run"].iter().chain(options).chain(&["--", "true"]);
+        let Verb::Run(arguments) = Cli::try_parse_from(words).expect("parses").verb else { panic!("not run") };
+        let spec = arguments.spec(&Caller { terminals, ..caller() }).expect("makes sense");
+        spec.terminal.map(|terminal| terminal.error)
+    };
+    let (all, none) = ([true; 3], [false; 3]);
+    assert_eq!(given(all, &[]), Some(true));
+    assert_eq!(given([true, true, false], &[]), Some(false), "2>log parts standard error");
+    assert_eq!(given([true, false, true], &[]), None);
+    assert_eq!(given([false, true, true], &[]), None);
+    assert_eq!(given(none, &[]), None);
+    assert_eq!(given(none, &["-t"]), Some(true));
+    assert_eq!(given([true, false, false], &["--tty"]), Some(true));
+    assert_eq!(given(all, &["-T"]), None);
+    assert_eq!(given(all, &["-t", "--no-tty"]), None);
+    assert_eq!(given(all, &["-T", "-it"]), Some(true));
+}
+
+#[test]
+fn a_terminal_has_a_name() {
+    assert_eq!(variable(&spec(&["-t"]), "TERM").as_deref(), Some("xterm"));
+    assert_eq!(variable(&spec(&["-t", "-e", "TERM=vt100"]), "TERM").as_deref(), Some("vt100"));
+    assert_eq!(variable(&spec(&[]), "TERM"), None);
 }
 
 #[test]

@@ -15,6 +15,8 @@ fn spec(limits: Limits) -> Spec {
         sight: Sight { current: "/".into(), home: None, volumes: vec![], home_tools: true },
         memory: MEMORY_DEFAULT,
         cpus: 1,
+        terminal: None,
+        kill_after: None,
         timeout: None,
         output_limit: None,
         limits,
