@@ -19,6 +19,8 @@ fn main() -> ExitCode {
     match cli.verb {
         Verb::Run(arguments) => cli::run::run(*arguments),
         Verb::Doctor => doctor::run(),
+        Verb::Trust { directory, revoke } => cli::trust(directory.as_deref(), revoke),
+        Verb::Completions { shell } => cli::completions(shell),
         Verb::Man { directory } => cli::man(&directory),
     }
 }

@@ -80,3 +80,5 @@ fn habits_from_docker_do_no_harm() {
 fn a_relative_volume_is_the_callers() {
     assert_eq!(spec(&["-v", "data:/data"]).sight.volumes[0].source, PathBuf::from("/work/data"));
 }
+
+mod meaning;
