@@ -7,37 +7,41 @@ use clap::{Arg, ArgAction};
 /// Of `sandbox`.
 pub(super) const ALL: &str = "\
 Examples:
-  sandbox run -- python3 -c 'print(6*7)'    # a program of the host, in a virtual machine
-  sandbox run --explain -- make             # what it would see, without running it
-  sandbox doctor                            # what this machine can do, and what to do about the rest
-  sandbox run --help                        # everything a run can be told, with examples";
+  sandbox run -- python3 -c 'print(6*7)'    # a program of the host, in a machine
+  sandbox run --explain -- make             # what it would see; nothing is run
+  sandbox doctor                            # what this machine can do
+  sandbox run --help                        # all a run can be told, by examples";
 
 /// Of `sandbox run`.
 pub(super) const RUN: &str = "\
 How it is read:
-  Options end at the first word that is none, or at --; what follows is the command's. Values are written --timeout 10s,
-  --timeout=10s, -m 1G, -m1G or -m=1G; short options without value may be joined (-im1G). A value that begins with - needs
-  the form with =. Of an option given twice the last counts; -v, -e, --ulimit and --tmpfs add up.
-  SIZE is a number of bytes, or has a suffix k, m, g or t (powers of 1024; kb and KiB are the same).
-  DURATION is a number of seconds, or has a suffix ms, s, m, h or d; fractions are fine (1.5h).
+  Options end at the first word that is none, or at --; what follows is the
+  command. Values are written --timeout 10s, --timeout=10s, -m 1G, -m1G or
+  -m=1G; short options without value may be joined (-im1G). A value that begins
+  with - needs the form with =. Of an option given twice the last counts; -v, -e,
+  --ulimit and --tmpfs add up.
+  SIZE is in bytes, or has a suffix k, m, g or t (powers of 1024; kb and KiB too).
+  DURATION is in seconds, or has a suffix ms, s, m, h or d (1.5h).
 
 Examples:
   sandbox run -- python3 -c 'print(6*7)'
-  sandbox run -- sh -c 'gcc hello.c -o hello && ./hello'    # nothing is left on the host
-  sandbox run -v \"$PWD/out:/out\" -- cp result.txt /out      # but for what a volume takes
-  sandbox run -v /srv:/data:ro -w /data -- ls               # to be read only, and where to start
-  sandbox run -e LANG=C -e EDITOR -u nobody -- env          # set a variable, pass one, be somebody else
+  sandbox run -- sh -c 'gcc hello.c -o hello && ./hello'   # nothing is left
+  sandbox run -v \"$PWD/out:/out\" -- cp result.txt /out     # but in a volume
+  sandbox run -v /srv:/data:ro -w /data -- ls              # read only, start there
+  sandbox run -e LANG=C -e EDITOR -u nobody -- env         # set one, pass one
   sandbox run --timeout 10s --output-limit 1M --report run.json -- ./untrusted
-  sandbox run -m 512M --cpus 2 --pids-limit 50 --ulimit cpu=5 --usage -- ./untrusted
-  sandbox run --disk-size 8G --shm-size 64M --tmpfs /cache:size=64M -- make
-  sandbox run --no-home-tools --no-config --explain -- make # what it would see, without running it
-  sandbox run --engine qemu --boot --timings -- true        # emulated, from the first step, with times
+  sandbox run -m 512M --cpus 2 --pids-limit 50 --usage -- ./untrusted
+  sandbox run --ulimit cpu=5 --tmpfs /cache:size=64M -- ./untrusted
+  sandbox run --disk-size 8G --shm-size 64M -- make
+  sandbox run --no-home-tools --no-config --explain -- make
+  sandbox run --engine qemu --boot --timings -- true       # no copy of a machine
   sandbox run --require-kvm --report-fd 3 -- true 3> run.json
-  sandbox run --nested -m 2G -- sandbox run -- true         # a sandbox in a sandbox
+  sandbox run --nested -m 2G -- sandbox run -- true        # one in another
 
 Settings:
-  Options can be set in $XDG_CONFIG_HOME/sandbox/config.toml, by SANDBOX_MEMORY=2G and the like, and for a project in its
-  sandbox.toml, which may give a command less, and more only once trusted (sandbox trust). A flag beats them all.
+  Options can be set in $XDG_CONFIG_HOME/sandbox/config.toml, for a project in
+  its sandbox.toml, which may give a command less, and more only once trusted
+  (sandbox trust), and by SANDBOX_MEMORY=2G and the like. A flag beats them all.
 
 Exit status:
   124  the time limit passed        125  sandbox itself or the guest failed
@@ -48,7 +52,7 @@ Exit status:
 /// Of `sandbox trust`.
 pub(super) const TRUST: &str = "\
 Examples:
-  sandbox trust             # the nearest sandbox.toml, of this directory or one above it
+  sandbox trust              # the nearest sandbox.toml, from here upwards
   sandbox trust ~/project
   sandbox trust --revoke";
 
@@ -56,7 +60,7 @@ Examples:
 pub(super) const COMPLETIONS: &str = "\
 Examples:
   sandbox completions bash > ~/.local/share/bash-completion/completions/sandbox
-  sandbox completions zsh > ~/.zfunc/_sandbox    # with fpath+=(~/.zfunc) before compinit in ~/.zshrc
+  sandbox completions zsh > ~/.zfunc/_sandbox   # a directory in your fpath
   sandbox completions fish > ~/.config/fish/completions/sandbox.fish";
 
 /// Of an option given twice the last counts, but for those that add up.
@@ -140,6 +144,10 @@ mod tests {
         };
         assert!(!text(false).contains("Examples:") && text(false).contains("--help"));
         assert!(text(true).contains("Examples:") && text(true).contains("Exit status:"));
+        // Longer ones are broken where the output is no terminal, and cannot be pasted then.
+        for line in [ALL, RUN, TRUST, COMPLETIONS].into_iter().flat_map(str::lines) {
+            assert!(line.chars().count() < 100, "{line}");
+        }
         let lines = text(false).lines().count();
         assert!(lines < 80, "{lines} lines are not short");
     }
