@@ -23,7 +23,7 @@ EXAMPLES := python3 git strace e2fsprogs vim-tiny less procps
 # What `make bench` runs beside us.
 PEERS := bubblewrap crun
 
-.PHONY: demo test build base deps programs init images-base images-nested tools unit hostile hostile-nested hostile-guest e2e e2e-qemu e2e-kvm e2e-kvm-1 e2e-kvm-2 soak bench man clean
+.PHONY: demo test build base deps programs init images-base images-nested tools unit hostile hostile-nested hostile-guest e2e e2e-qemu e2e-kvm e2e-kvm-1 e2e-kvm-2 soak bench man completions clean
 
 demo: base
 	$(SANDBOX) run -- python3 -c 'print(6*7)'
@@ -142,6 +142,13 @@ bench: build
 man: programs
 	mkdir -p $(TARGET)/man
 	$(SANDBOX) man $(TARGET)/man
+
+# Under the names by which each shell looks for them.
+completions: programs
+	mkdir -p $(TARGET)/completions
+	$(SANDBOX) completions bash > $(TARGET)/completions/sandbox
+	$(SANDBOX) completions zsh > $(TARGET)/completions/_sandbox
+	$(SANDBOX) completions fish > $(TARGET)/completions/sandbox.fish
 
 clean:
 	$(CARGO) clean

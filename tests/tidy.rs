@@ -51,6 +51,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("landlock::", &["confine"]),
     ("clap_mangen::", &["cli"]),
     ("tar::", &["changes/tar"]),
+    ("clap_complete::", &["cli"]),
+    ("toml::", &["cli/config"]),
+    ("strsim::", &["cli/config"]),
 ];
 
 /// The modules that may hold unsafe blocks, and how many there may be in all, tests included. Clippy sees to it that each is

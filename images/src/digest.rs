@@ -4,8 +4,9 @@
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Read};
 
-/// Digest of some bytes.
-pub(crate) fn of_bytes(bytes: &[u8]) -> String {
+/// SHA-256 of some bytes, in hexadecimal.
+#[must_use]
+pub fn of_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What can be typed, and what it means. The help texts and man pages come from here.
 
+mod complete;
+mod config;
+mod help;
 mod limits;
 mod parse;
 mod results;
 pub mod run;
 pub mod shell;
+
+pub use complete::completions;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -14,25 +19,19 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 /// What `sandbox` itself exits with when it cannot do what it was asked to, as `docker run` and `timeout` do.
 const FAILURE: u8 = 125;
 
 /// Runs commands in microVMs of their own.
 #[derive(Debug, Parser)]
-#[command(name = "sandbox", version, about, after_help = EXAMPLES)]
+#[command(name = "sandbox", version, about, after_long_help = help::ALL)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  sandbox run -- python3 -c 'print(6*7)'     a program of the host, in a virtual machine
-  sandbox run --explain -- make              what it would see, without running it
-  sandbox shell                              a shell, to look around and try things
-  sandbox doctor                             what this machine can do, and what to do about the rest";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -48,6 +47,23 @@ pub enum Verb {
     Shell(Box<run::Arguments>),
     /// Say what this machine can do, and what to do about the rest
     Doctor,
+    /// Let the sandbox.toml of a project give its commands more than they have without it
+    ///
+    /// As it is now: when it has changed, it must be trusted again.
+    #[command(after_long_help = help::TRUST)]
+    Trust {
+        /// Where the project is, or a directory in it, instead of here
+        directory: Option<PathBuf>,
+        /// Trust it no longer
+        #[arg(long)]
+        revoke: bool,
+    },
+    /// Print what makes a shell complete the words of `sandbox` (bash, zsh and fish are tested)
+    #[command(after_long_help = help::COMPLETIONS)]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
     /// Write the man pages to a directory
     #[command(hide = true)]
     Man {
@@ -70,6 +86,12 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
         _ => ExitCode::from(FAILURE),
     }
+}
+
+/// Carries out `sandbox trust`.
+#[must_use]
+pub fn trust(directory: Option<&Path>, revoke: bool) -> ExitCode {
+    config::trust::run(directory, revoke)
 }
 
 /// Writes one man page for each verb a user can type.

@@ -20,6 +20,8 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => cli::run::run(*arguments),
         Verb::Shell(arguments) => cli::shell::run(*arguments),
         Verb::Doctor => doctor::run(),
+        Verb::Trust { directory, revoke } => cli::trust(directory.as_deref(), revoke),
+        Verb::Completions { shell } => cli::completions(shell),
         Verb::Man { directory } => cli::man(&directory),
     }
 }

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The README's examples, run as they stand there.
+//! The README's examples and those of `sandbox run --help`, run as they stand there.
 
-use std::os::unix::fs::symlink;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use harness::{Case, Need};
-use tests::{Bench, program};
+use tests::{Bench, program, tier};
 
-pub(crate) const CASES: &[Case] =
-    &[Case { name: "readme::examples_do_what_they_show", needs: &[Need::Program("gcc")], body: examples }];
+pub(crate) const CASES: &[Case] = &[
+    Case { name: "readme::examples_do_what_they_show", needs: &[Need::Program("gcc")], body: examples },
+    Case { name: "readme::examples_of_help_run", needs: &[Need::Program("gcc"), Need::Program("make")], body: of_help },
+];
 
 const README: &str = include_str!("../../README.md");
 
@@ -34,12 +39,8 @@ fn sessions() -> Vec<(String, String)> {
 
 fn examples() -> Result<(), String> {
     let bench = Bench::new();
-    // By the name that the examples use, whatever the file is called.
     let place = Bench::new();
-    symlink(program(), place.path().join("sandbox")).map_err(|error| error.to_string())?;
-    let mut path = place.path().as_os_str().to_owned();
-    path.push(":");
-    path.push(std::env::var_os("PATH").unwrap_or_default());
+    let path = named(&place)?;
     for (command, shown) in sessions() {
         let output = Command::new("sh")
             .args(["-c", &format!("exec 2>&1; {command}")])
@@ -50,5 +51,55 @@ fn examples() -> Result<(), String> {
             .map_err(|error| error.to_string())?;
         assert_eq!(String::from_utf8_lossy(&output.stdout), shown, "$ {command}");
     }
+    Ok(())
+}
+
+/// A `PATH` with the program under the name that the examples use, whatever the file is called.
+fn named(place: &Bench) -> Result<OsString, String> {
+    symlink(program(), place.path().join("sandbox")).map_err(|error| error.to_string())?;
+    let mut path = place.path().as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    Ok(path)
+}
+
+/// What the examples of `--help` take for granted.
+fn furnish(bench: &Bench) -> std::io::Result<()> {
+    let mode = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755));
+    bench.write("hello.c", "int main(void) { return 0; }\n");
+    bench.write("result.txt", "42\n");
+    bench.write("Makefile", "all:\n\t@true\n");
+    bench.write("untrusted", "#!/bin/sh\nexit 0\n");
+    fs::create_dir(bench.path().join("out"))?;
+    mode(&bench.path().join("untrusted"))?;
+    // One of the commands runs as somebody else.
+    mode(bench.path())
+}
+
+fn of_help() -> Result<(), String> {
+    let (bench, place) = (Bench::new(), Bench::new());
+    let path = named(&place)?;
+    furnish(&bench).map_err(|error| error.to_string())?;
+    let help = Command::new(program()).args(["run", "--help"]).output().map_err(|error| error.to_string())?;
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let engine = tier::engine();
+    // A sandbox in a sandbox has cases of its own, and emulation is for the tier that emulates.
+    let runs = |line: &&str| !line.contains("--nested") && (engine == "qemu" || !line.contains("--engine"));
+    let lines = help.lines().map(str::trim).filter(|line| line.starts_with("sandbox run "));
+    let mut count = 0;
+    for line in lines.filter(runs) {
+        let output = Command::new("sh")
+            .args(["-c", &format!("exec 2>&1; {line}")])
+            .current_dir(bench.path())
+            .env("PATH", &path)
+            .env("SANDBOX_ENGINE", &engine)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| error.to_string())?;
+        let expected = if line.contains("--require-kvm") && engine == "qemu" { 125 } else { 0 };
+        assert_eq!(output.status.code(), Some(expected), "$ {line}\n{}", String::from_utf8_lossy(&output.stdout));
+        count += 1;
+    }
+    assert!(count > 8, "only {count} examples found");
     Ok(())
 }

@@ -49,7 +49,7 @@ impl Limits {
 }
 
 /// `NAME=SOFT[:HARD]`; a lone limit is both.
-fn ulimit(text: &str) -> Result<Ulimit, String> {
+pub(super) fn ulimit(text: &str) -> Result<Ulimit, String> {
     let (name, values) = text.split_once('=').ok_or("write it as NAME=SOFT or NAME=SOFT:HARD")?;
     let Some((name, resource)) = ULIMITS.into_iter().find(|(own, _)| *own == name) else {
         let names = ULIMITS.map(|(name, _)| name).join(", ");

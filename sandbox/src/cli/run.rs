@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::{limits, parse, results, tell};
+use super::{config, help, limits, parse, results, tell};
 use crate::caller::{self, Caller};
 use crate::engine::{self, Isolation};
 use crate::report::Report;
@@ -28,7 +28,7 @@ use crate::{Cause, Signals, Stages};
 /// The command sees the host's system directories and the current directory at the same paths; what it writes there
 /// dies with the machine. Its output is passed on as it comes, and its exit status becomes ours. It has no network.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = help::RUN, mut_args = help::last_counts)]
 pub struct Arguments {
     /// Show a file or directory of the host at another path, writable unless :ro
     #[arg(short, long = "volume", value_name = "SRC:DST[:ro]", value_parser = volume_parser())]
@@ -92,6 +92,12 @@ pub struct Arguments {
     /// Print what the run used, on standard error
     #[arg(long)]
     usage: bool,
+    /// Ignore config.toml of the user and sandbox.toml of the project
+    #[arg(long)]
+    pub(super) no_config: bool,
+    /// What files and environment have set
+    #[arg(skip)]
+    pub(super) sources: Vec<config::Source>,
     /// Accepted for those used to docker: standard input is always passed on
     #[arg(short, long, hide = true)]
     interactive: bool,
@@ -108,24 +114,6 @@ pub struct Arguments {
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  sandbox run -- python3 -c 'print(6*7)'
-  sandbox run -- sh -c 'gcc hello.c -o hello && ./hello'     nothing is left on the host
-  sandbox run -v \"$PWD/out:/out\" -- cp result.txt /out       but for what a volume takes
-  sandbox run --commit build -- make                         build/ is as make left it, if it succeeded
-  sandbox run --copy-out /tmp/core:. -- ./crashes            a file of the guest, however the command ended
-  sandbox run -- bash                                        with a terminal, where there is one; -t anywhere, -T nowhere
-  sandbox run --timeout 10m --kill-after 5s -- make test     SIGTERM after ten minutes, the end five seconds later
-  sandbox run --timeout 10s -m 512M --pids-limit 50 --report run.json -- ./untrusted
-  sandbox run --ulimit cpu=5 --tmpfs /cache:size=64M --usage -- ./untrusted
-
-Exit status:
-  124  the time limit passed        125  sandbox itself or the guest failed
-  126  the program cannot be run    127  there is no such program
-  128+N  signal N killed the command; otherwise the command's own status, also after a signal that was passed on to it.
-  --report tells a command's 124 to 127 from ours.";
 
 // One constant says how much memory is the default; the text above is checked against it.
 const _: () = assert!(MEMORY_DEFAULT == 1 << 30, "the help text says 1G");
@@ -146,10 +134,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Ok(report) => report,
         Err(error) => return complain(&Cause::UsageError(error)),
     };
+    let (arguments, refused) = config::apply(arguments);
     let (timings, usage) = (arguments.timings, arguments.usage);
-    let (outcome, spec) = match prepare(&arguments) {
+    let (outcome, spec) = match refused.map_or_else(|| prepare(&arguments), |why| Err(Cause::UsageError(why))) {
         Err(cause) => (Outcome::refused(cause, stages), None),
-        Ok((spec, _)) if arguments.explain => return explain(&spec),
+        Ok((spec, _)) if arguments.explain => return explain(&spec, &arguments.sources),
         Ok((spec, signals)) => (attempt(&spec, &signals), Some(spec)),
     };
     let mut code = say(&outcome);
@@ -301,7 +290,7 @@ fn absolute(volume: &Volume, directory: &Path) -> Volume {
     Volume { source: directory.join(&volume.source), ..volume.clone() }
 }
 
-fn explain(spec: &Spec) -> ExitCode {
+fn explain(spec: &Spec, sources: &[config::Source]) -> ExitCode {
     let view = match View::of(&crate::run::request(spec)) {
         Ok(view) => view,
         Err(error) => return complain(&Cause::SetupError(crate::explain(&error))),
@@ -312,6 +301,7 @@ fn explain(spec: &Spec) -> ExitCode {
     let names: Vec<_> = environment.iter().map(|(name, _)| name.to_string_lossy()).collect();
     text.push_str(&format!("environment: {}\n", names.join(" ")));
     text.push_str(&format!("user {}, group {}; network: loopback only\n", spec.user.uid, spec.user.gid));
+    text.push_str(&config::Source::explain(sources));
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

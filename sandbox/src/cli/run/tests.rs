@@ -108,3 +108,5 @@ fn a_terminal_has_a_name() {
 fn a_relative_volume_is_the_callers() {
     assert_eq!(spec(&["-v", "data:/data"]).sight.volumes[0].source, PathBuf::from("/work/data"));
 }
+
+mod meaning;

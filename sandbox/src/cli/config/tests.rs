@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A home directory with a project in it.
+struct Place {
+    home: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let place = Place { home: tempfile::tempdir().expect("a directory can be made") };
+        fs::create_dir_all(place.project().join("src/deep")).expect("and more in it");
+        place
+    }
+
+    fn project(&self) -> PathBuf {
+        self.home.path().canonicalize().expect("it is there").join("project")
+    }
+
+    fn variable(&self) -> impl Fn(&str) -> Option<OsString> {
+        let home = self.home.path().canonicalize().expect("it is there");
+        move |name| (name == "HOME").then(|| home.clone().into_os_string())
+    }
+
+    fn user(&self, text: &str) {
+        let directory = self.home.path().join(".config/sandbox");
+        fs::create_dir_all(&directory).expect("a directory can be made");
+        fs::write(directory.join("config.toml"), text).expect("a file can be written");
+    }
+
+    fn sandbox_toml(&self, text: &str) {
+        fs::write(self.project().join("sandbox.toml"), text).expect("a file can be written");
+    }
+
+    fn found(&self) -> Vec<Found> {
+        Places::of(&self.variable()).find(&self.project().join("src/deep")).expect("can be read")
+    }
+
+    fn trust(&self) {
+        trust::remember(self.found().last().expect("a file"), &self.variable()).expect("can be trusted");
+    }
+
+    /// The options that all of it amounts to.
+    fn words(&self, variables: &[(&str, &str)]) -> Result<Vec<String>, String> {
+        let home = self.variable();
+        let variable = |name: &str| {
+            let set = variables.iter().find(|(own, _)| *own == name);
+            set.map(|(_, value)| OsString::from(value)).or_else(|| home(name))
+        };
+        let gathered = gather(self.found(), &variable, |found| trust::holds(found, &variable));
+        let (settings, _) = gathered.map_err(|error| crate::explain(&error))?;
+        let words = settings.values().flat_map(|setting| &setting.words);
+        Ok(words.map(|word| word.to_string_lossy().into_owned()).collect())
+    }
+}
+
+#[test]
+fn no_file_sets_nothing() {
+    assert_eq!(Place::new().words(&[]), Ok(vec![]));
+}
+
+#[test]
+fn the_later_counts_and_lists_add_up() {
+    let place = Place::new();
+    place.user("memory = '2G'\ntimeout = '60s'\ncpus = 2\nenv = ['A=1']\nvolumes = ['/srv:/data:ro', 'x:/y']");
+    place.sandbox_toml("memory = '1G'\ntimeout = '50s'\n");
+    let set = place.words(&[("SANDBOX_TIMEOUT", "3m"), ("SANDBOX_REQUIRE_KVM", "1"), ("SANDBOX_CPUS", "3")]);
+    let near = place.home.path().canonicalize().expect("there").join(".config/sandbox/x");
+    let volume = format!("--volume={}:/y:rw", near.display());
+    let expected = [
+        "--cpus=3",
+        "--env=A=1",
+        "--memory=1G",
+        "--require-kvm",
+        "--timeout=3m",
+        "--volume=/srv:/data:ro",
+        volume.as_str(),
+    ];
+    assert_eq!(set.expect("makes sense"), expected);
+    assert_eq!(place.words(&[("SANDBOX_TIMEOUT", "none")]).expect("makes sense").len(), 5);
+}
+
+#[test]
+fn a_project_may_narrow_and_only_with_trust_widen() {
+    let narrow = [
+        "memory = '512M'",
+        "timeout = '5s'",
+        "output_limit = '1M'",
+        "pids_limit = 9",
+        "cpus = 1",
+        "require_kvm = true",
+        "home_tools = false",
+        "engine = 'kvm'",
+        "engine = 'auto'",
+        "boot = true",
+        "disk_size = '64M'",
+        "shm_size = '512M'",
+        "memory = '256M'\ndisk_size = '128M'",
+        "volumes = []",
+        "nested = false",
+        "home_tools = true",
+        "require_kvm = false",
+        "timeout = 'none'",
+    ];
+    for text in narrow {
+        let place = Place::new();
+        place.sandbox_toml(text);
+        place.words(&[]).unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+    let strict =
+        "memory = '256M'\ntimeout = '5s'\nrequire_kvm = true\nhome_tools = false\nengine = 'kvm'\npids_limit = 9";
+    let wide = [
+        ("", "memory = '2G'"),
+        ("", "cpus = 2"),
+        ("", "engine = 'qemu'"),
+        ("", "nested = true"),
+        ("", "disk_size = '600M'"),
+        ("", "memory = '256M'\ndisk_size = '129M'"),
+        ("", "volumes = ['/:/host']"),
+        ("", "env = ['AWS_SECRET']"),
+        ("", "ulimits = ['nofile=9']"),
+        (strict, "memory = '257M'"),
+        (strict, "timeout = '6s'"),
+        (strict, "timeout = 'none'"),
+        (strict, "require_kvm = false"),
+        (strict, "home_tools = true"),
+        (strict, "engine = 'auto'"),
+        (strict, "pids_limit = 'none'"),
+    ];
+    for (user, text) in wide {
+        let place = Place::new();
+        place.user(user);
+        place.sandbox_toml(text);
+        let error = place.words(&[]).expect_err(text);
+        let key = text.lines().last().and_then(|line| line.split(' ').next()).expect("a key");
+        for part in [key, "sandbox.toml", "run: sandbox trust"] {
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        place.trust();
+        place.words(&[]).unwrap_or_else(|error| panic!("{text}, trusted: {error}"));
+    }
+}
+
+#[test]
+fn trust_is_in_what_was_seen_and_where() {
+    let place = Place::new();
+    place.sandbox_toml("memory = '2G'");
+    place.trust();
+    place.words(&[]).expect("trusted");
+    place.sandbox_toml("memory = '3G'");
+    place.words(&[]).expect_err("changed");
+    place.trust();
+    place.words(&[]).expect("trusted again");
+    place.sandbox_toml("memory = '2G'");
+    place.words(&[]).expect_err("what was trusted before the last time is not");
+    place.trust();
+    fs::copy(place.project().join("sandbox.toml"), place.project().join("src/sandbox.toml")).expect("can be copied");
+    place.words(&[]).expect_err("the same file elsewhere");
+    fs::remove_file(place.project().join("src/sandbox.toml")).expect("can be removed");
+    place.words(&[]).expect("trusted still");
+    trust::forget(&place.found()[0], &place.variable()).expect("can be revoked");
+    place.words(&[]).expect_err("trusted no longer");
+}
+
+#[test]
+fn the_search_ends_at_the_home_directory() {
+    let place = Place::new();
+    let inner = place.project().join("src");
+    place.sandbox_toml("memory = '512M'");
+    let home = |name: &str| (name == "HOME").then(|| inner.clone().into_os_string());
+    assert!(Places::of(&home).find(&inner.join("deep")).expect("can be read").is_empty());
+    assert_eq!(place.found()[0].path, place.project().join("sandbox.toml"));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_by_place_and_name() {
+    for (text, hints) in [
+        ("memry = '1G'", &["\"memry\"", "memory is one"][..]),
+        ("require-kvm = true", &["require_kvm is one"]),
+        ("no_home_tools = true", &["home_tools is one"]),
+        ("xyz = 1", &["there are boot, cpus"]),
+        ("cpus = 1\nmemory = ", &["line 2"]),
+        ("cpus = 1\ncpus = 2", &["line 2"]),
+        ("memory = 'lots'", &["memory: ", "512M"]),
+        ("memory = -1", &["memory: -1"]),
+        ("memory = 'none'", &["memory: "]),
+        ("cpus = '2'", &["cpus: ", "number"]),
+        ("timeout = 5", &["timeout: ", "90s"]),
+        ("require_kvm = 'yes'", &["true or false"]),
+        ("engine = 'xen'", &["engine: "]),
+        ("volumes = '/a:/b'", &["volumes: ", "list"]),
+        ("volumes = ['/a:/b:rx']", &["volumes: ", "ro or rw"]),
+        ("ulimits = ['files=1']", &["ulimits: ", "nofile"]),
+        ("env = ['=1']", &["env: ", "NAME"]),
+        ("[run]\nmemory = '1G'", &["\"run\""]),
+    ] {
+        for project in [false, true] {
+            let place = Place::new();
+            if project {
+                place.sandbox_toml(text)
+            } else {
+                place.user(text)
+            }
+            let error = place.words(&[]).expect_err(text);
+            let file = if project { "/project/sandbox.toml" } else { "/.config/sandbox/config.toml" };
+            assert!(error.contains(file), "{text}: {error}");
+            hints.iter().for_each(|hint| assert!(error.contains(hint), "{text}: {error}"));
+        }
+    }
+    let error = Place::new().words(&[("SANDBOX_MEMORY", "lots")]).expect_err("refused");
+    assert!(error.starts_with("SANDBOX_MEMORY: "), "{error}");
+}
+
+#[test]
+fn what_lies_there_and_is_no_file_does_not_hold_us_up() {
+    let place = Place::new();
+    let path = place.project().join("sandbox.toml");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .expect("a pipe can be made");
+    let error = Places::of(&place.variable()).find(&place.project()).expect_err("no file");
+    assert!(crate::explain(&error).contains("--no-config"), "{error}");
+    fs::remove_file(&path).expect("can be removed");
+    fs::write(&path, "#".repeat(70_000)).expect("a file can be written");
+    Places::of(&place.variable()).find(&place.project()).expect_err("too long");
+}
+
+#[test]
+fn flags_come_last() {
+    let typed = |words: &[&str]| ["sandbox", "run"].iter().chain(words).map(OsString::from).collect();
+    let place = Place::new();
+    place.user("memory = '2G'\nvolumes = ['/a:/b']\nhome_tools = false");
+    let (settings, _) = gather(place.found(), &place.variable(), |_| Ok(false)).expect("makes sense");
+    let text = |words| format!("{:?}", again(typed(words), &settings).expect("parses"));
+    assert!(text(&["-m", "3G", "--", "true"]).contains("memory: 3221225472"));
+    let plain = text(&["-v/c:/d", "true"]);
+    for part in ["memory: 2147483648", "\"/a\"", "\"/c\"", "no_home_tools: true", "command: [\"true\"]"] {
+        assert!(plain.contains(part), "{part}: {plain}");
+    }
+}
+
+#[test]
+fn an_explanation_names_places_and_keeps_values_of_variables() {
+    let place = Place::new();
+    place.user("memory = '2G'\nenv = ['TOKEN=hush']");
+    let (_, sources) = gather(place.found(), &place.variable(), |_| Ok(false)).expect("makes sense");
+    let text = Source::explain(&sources);
+    assert!(text.contains("/.config/sandbox/config.toml\" sets env = [\"TOKEN\"], memory = \"2G\""), "{text}");
+    assert_eq!(Source::explain(&[]), "");
+}
+
+proptest! {
+    /// Whatever lies there is settings or a refusal.
+    #[test]
+    fn hostile_files_do_no_harm(text in ".{0,200}|[a-z_]{1,12} = ('[ -~]{0,20}'|[0-9.]{1,30}|\\[[^\\]]{0,20}\\])") {
+        let found = Found { path: "/x/sandbox.toml".into(), text, project: true };
+        let _either = gather(vec![found], &|_: &str| None, |_| Ok(true));
+    }
+}
