@@ -13,7 +13,6 @@ mod endings;
 mod inside;
 mod live;
 mod pack;
-mod processors;
 mod recorded;
 mod trace;
 

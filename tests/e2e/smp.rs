@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Several virtual CPUs: as many as asked for, all of them at work, and one memory.
 
+use std::fs;
+use std::io::{BufRead, BufReader};
+
 use harness::{Case, Need};
 use sha2::{Digest, Sha256};
 use tests::Bench;
@@ -14,6 +17,7 @@ macro_rules! case {
 pub(crate) const CASES: &[Case] = &[
     case!(cpus_are_as_many_as_asked_for),
     case!(threads_on_every_cpu_compute_the_right_result, Need::Program("python3")),
+    case!(two_cpus_share_the_work),
 ];
 
 type Result = std::result::Result<(), String>;
@@ -60,6 +64,42 @@ fn threads_on_every_cpu_compute_the_right_result() -> Result {
         bench.run(words).wait().prints(&format!("{} {cpus:?}", expected(count)));
     }
     Ok(())
+}
+
+/// Two processes that count, then a word, then a wait for the end of standard input.
+const JOB: &str =
+    "count() { i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; }; count & count; wait; echo up; read line";
+
+/// On a host with a processor for each virtual one, a job is over when the busiest of their threads is.
+fn two_cpus_share_the_work() -> Result {
+    let [one, two] = ["1", "2"].map(|cpus| {
+        let mut run = Bench::new().run(["--cpus", cpus, "--", "sh", "-c", JOB]).input("").spawn();
+        let mut line = String::new();
+        BufReader::new(run.stdout.take().expect("piped")).read_line(&mut line).expect("the job is done");
+        assert_eq!(line, "up\n");
+        let times = processor_times(run.id());
+        assert_eq!(times.len().to_string(), cpus);
+        drop(run.stdin.take());
+        run.ran().expect(0, "exited");
+        times.into_iter().max().expect("there is one")
+    });
+    assert!(two * 4 < one * 3, "the busier of two ran for {two} ticks, one alone for {one}");
+    Ok(())
+}
+
+/// For how many ticks the thread of each virtual CPU has run (proc_pid_stat(5)).
+fn processor_times(run: u32) -> Vec<u64> {
+    let read = |path: String| fs::read_to_string(path).unwrap_or_default();
+    let children = read(format!("/proc/{run}/task/{run}/children"));
+    let tasks = children.split_whitespace().flat_map(|child| fs::read_dir(format!("/proc/{child}/task")).into_iter());
+    let stats = tasks.flatten().flatten().map(|task| read(format!("{}/stat", task.path().display())));
+    let time = |stat: String| {
+        let (name, rest) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok());
+        name.contains("(vcpu-").then(|| Some(field(11)? + field(12)?)).flatten()
+    };
+    stats.filter_map(time).collect()
 }
 
 /// The same chain, here and in one thread.
