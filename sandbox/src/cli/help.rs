@@ -20,7 +20,7 @@ How it is read:
   command. Values are written --timeout 10s, --timeout=10s, -m 1G, -m1G or
   -m=1G; short options without value may be joined (-im1G). A value that begins
   with - needs the form with =. Of an option given twice the last counts; -v, -e,
-  --ulimit and --tmpfs add up.
+  --ulimit, --tmpfs, --copy-out and --commit add up.
   SIZE is in bytes, or has a suffix k, m, g or t (powers of 1024; kb and KiB too).
   DURATION is in seconds, or has a suffix ms, s, m, h or d (1.5h).
 
@@ -37,7 +37,7 @@ Examples:
   sandbox run --commit build -- make                       # build/ as make left it
   sandbox run --diff --diff-tar made.tar -- make           # what it changed
   sandbox run --copy-out /tmp/core:. -- ./crashes          # a file of the guest
-  sandbox run -t -- bash                                   # a terminal; -T: none
+  sandbox run -t -- tty                                    # a terminal; -T: none
   sandbox run -T --timeout 10m --kill-after 5s -- make     # first SIGTERM
   sandbox run --no-home-tools --no-config --explain -- make
   sandbox run --engine qemu --boot --timings -- true       # no copy of a machine
