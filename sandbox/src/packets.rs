@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 const LONGEST: usize = 4096;
 
 /// Most descriptors of one message.
-const DESCRIPTORS: usize = 16;
+const DESCRIPTORS: usize = 20;
 
 /// Why a message could not be exchanged.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,7 @@ impl Packets {
         Self(socket)
     }
 
-    /// Sends one message, cut to the longest there may be, with at most 16 descriptors.
+    /// Sends one message, cut to the longest there may be, with at most 20 descriptors.
     pub(crate) fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let bytes = &bytes[..bytes.len().min(LONGEST)];
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS))];
