@@ -12,6 +12,7 @@ pub(super) mod trust;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -25,7 +26,7 @@ use super::{Cli, Verb};
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("cannot read {path:?}; --no-config does without it")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read { path: PathBuf, source: io::Error },
     #[error("{place}: {problem}")]
     Wrong { place: String, problem: String },
     #[error(
@@ -33,13 +34,13 @@ pub(super) enum Error {
     )]
     Untrusted { key: &'static str, path: PathBuf, directory: PathBuf },
     #[error("cannot {attempt} {path:?}")]
-    Store { attempt: &'static str, path: PathBuf, source: std::io::Error },
+    Store { attempt: &'static str, path: PathBuf, source: io::Error },
     #[error("there is no sandbox.toml in {0:?} or above it")]
     NoProject(PathBuf),
     #[error("neither {0} nor HOME says where to look; set one of them")]
     NoHome(&'static str),
     #[error("cannot find out where we are")]
-    Directory(#[source] std::io::Error),
+    Directory(#[source] io::Error),
 }
 
 /// What one place has set, for `--explain`.
@@ -85,7 +86,11 @@ pub(super) fn apply(typed: Arguments) -> (Arguments, Option<String>) {
 
 /// The files there are, the user's first.
 fn files(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<Found>, Error> {
-    let directory = env::current_dir().map_err(Error::Directory)?;
+    let directory = match env::current_dir() {
+        // One that is gone belongs to no project; who needs it will say so.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => PathBuf::from("/"),
+        directory => directory.map_err(Error::Directory)?,
+    };
     Places::of(variable).find(&directory)
 }
 
