@@ -72,8 +72,9 @@ const JOB: &str =
 
 /// On a host with a processor for each virtual one, a job is over when the busiest of their threads is.
 fn two_cpus_share_the_work() -> Result {
+    let bench = Bench::new();
     let [one, two] = ["1", "2"].map(|cpus| {
-        let mut run = Bench::new().run(["--cpus", cpus, "--", "sh", "-c", JOB]).input("").spawn();
+        let mut run = bench.run(["--cpus", cpus, "--", "sh", "-c", JOB]).input("").spawn();
         let mut line = String::new();
         BufReader::new(run.stdout.take().expect("piped")).read_line(&mut line).expect("the job is done");
         assert_eq!(line, "up\n");
