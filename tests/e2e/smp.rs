@@ -68,7 +68,7 @@ fn threads_on_every_cpu_compute_the_right_result() -> Result {
 
 /// Two processes that count, then a word, then a wait for the end of standard input.
 const JOB: &str =
-    "count() { i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; }; count & count; wait; echo up; read line";
+    "count() { i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; }; count & count; wait; echo up; read line; true";
 
 /// On a host with a processor for each virtual one, a job is over when the busiest of their threads is.
 fn two_cpus_share_the_work() -> Result {
