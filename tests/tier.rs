@@ -74,7 +74,7 @@ pub fn is_in_part(number: usize) -> bool {
 /// Cases that are for one engine's tier only, by the beginning of their names, and why not for the other. All others
 /// run in both.
 #[rustfmt::skip]
-const LEFT_OUT: [(&str, &str, &str); 13] = [
+const LEFT_OUT: [(&str, &str, &str); 9] = [
     ("kvm", "counts::", "it boots a host of its own"),
     ("kvm", "soak::sandbox_in_a_sandbox", "--nested is the qemu engine's"),
     ("kvm", "nested::", "--nested is the qemu engine's"),
@@ -82,10 +82,6 @@ const LEFT_OUT: [(&str, &str, &str); 13] = [
     ("kvm", "probe::each_obstacle_has_its_finding", "--nested is the qemu engine's"),
     ("kvm", "several::ten_cost", "inside an emulated machine times say little"),
     ("kvm", "readme::examples_of_help_run", "its examples speak of places that only a whole host has"),
-    ("kvm", "terminal::shell_does_job_control", "it hangs in that tier, and why is not known yet"),
-    ("kvm", "terminal::command_that_stops_stops_us", "it hangs in that tier, and why is not known yet"),
-    ("kvm", "terminal::stop_from_outside_is_passed_on", "it hangs in that tier, and why is not known yet"),
-    ("kvm", "terminal::nothing_in_the_background_is_stopped", "it hangs in that tier, and why is not known yet"),
     ("qemu", "smp::two_cpus_share_the_work", "QEMU does not say which of its threads is whose"),
     ("qemu", "endings::reset_port", "QEMU's microvm has no keyboard controller"),
 ];

@@ -189,12 +189,7 @@ pub(crate) fn input(
     let progress = Arc::new(Progress::default());
     let shared = Arc::clone(&progress);
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let mut from = File::from(from);
-        let result = match gate {
-            Some(gate) => pump_keys(&mut from, &to, &shared, &gate),
-            None => pump_input(&mut from, &to, &shared, using),
-        };
-        if let Err(error) = result {
+        if let Err(error) = pump_input(&mut File::from(from), &to, &shared, gate.as_deref(), using) {
             shared.fail(error);
         }
         // Half-close: what was sent still arrives. An error would only say that the connection is gone already.
@@ -205,9 +200,23 @@ pub(crate) fn input(
 }
 
 /// Ends with the input, or when the command wants no more of it.
-fn pump_input(from: &mut File, mut to: &UnixStream, progress: &Progress, using: bool) -> io::Result<()> {
+fn pump_input(
+    from: &mut File,
+    mut to: &UnixStream,
+    progress: &Progress,
+    gate: Option<&Gate>,
+    using: bool,
+) -> io::Result<()> {
     let mut buffer = vec![0; BATCH];
     loop {
+        if let Some(gate) = gate {
+            gate.pass();
+            ready(from, PollFlags::IN)?;
+            // While we waited, we may have gone to the background.
+            if !gate.is_open() {
+                continue;
+            }
+        }
         if using && !wanted(from, to)? {
             return Ok(());
         }
@@ -221,6 +230,10 @@ fn pump_input(from: &mut File, mut to: &UnixStream, progress: &Progress, using: 
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready(from, PollFlags::IN)?,
+            // A keyboard whose terminal is hung up is at its end.
+            Err(error) if gate.is_some() && error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                return Ok(());
+            }
             Err(error) => return Err(error),
         }
     }
@@ -234,31 +247,6 @@ fn wanted(from: &File, to: &UnixStream) -> io::Result<bool> {
             Ok(_) => return Ok(fds[1].revents().is_empty()),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// The same for a keyboard. A terminal that is hung up is at its end.
-fn pump_keys(from: &mut File, mut to: &UnixStream, progress: &Progress, gate: &Gate) -> io::Result<()> {
-    let mut buffer = vec![0; BATCH];
-    loop {
-        gate.pass();
-        ready(from, PollFlags::IN)?;
-        // While we waited, we may have gone to the background.
-        if !gate.is_open() {
-            continue;
-        }
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => {
-                if to.write_all(&buffer[..count]).is_err() {
-                    return Ok(());
-                }
-                progress.bytes.fetch_add(count as u64, Ordering::Relaxed);
-            }
-            Err(error) if [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock].contains(&error.kind()) => {}
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => return Ok(()),
-            Err(error) => return Err(error),
         }
     }
 }

@@ -83,8 +83,13 @@ impl Terminal {
     pub(crate) fn look(stdin: BorrowedFd<'_>, outputs: [BorrowedFd<'_>; 2], raw: bool) -> io::Result<Self> {
         let held = |fd: BorrowedFd<'_>| fd.is_terminal().then(|| fd.try_clone_to_owned()).transpose();
         let [output, error] = outputs;
-        let screen = [output, stdin, error].into_iter().find_map(|fd| held(fd).transpose()).transpose()?;
-        Ok(Self { keyboard: held(stdin)?, screen, raw, before: None, gate: Arc::default() })
+        let keyboard = held(stdin)?;
+        let screen = match held(output)? {
+            None if keyboard.is_none() => held(error)?,
+            None => keyboard.as_ref().map(OwnedFd::try_clone).transpose()?,
+            screen => screen,
+        };
+        Ok(Self { keyboard, screen, raw, before: None, gate: Arc::default() })
     }
 
     /// No terminal at all.
@@ -132,7 +137,7 @@ impl Terminal {
     }
 
     /// Gives the keyboard to the command, if this process is in the foreground. What it finds is what it leaves later, for
-    /// while we were stopped somebody may have changed it.
+    /// while we were stopped somebody may have changed it; but if it is still as it was made here, what it was before is.
     pub(crate) fn take(&mut self) {
         let Some(keyboard) = &self.keyboard else { return };
         let foreground = is_foreground(keyboard.as_fd());
@@ -141,7 +146,8 @@ impl Terminal {
             if let Ok(found) = tcgetattr(keyboard) {
                 let mut raw = found.clone();
                 raw.make_raw();
-                if tcsetattr(keyboard, OptionalActions::Now, &raw).is_ok() {
+                let untouched = self.is_taken() && modes(&found) == modes(&raw);
+                if !untouched && tcsetattr(keyboard, OptionalActions::Now, &raw).is_ok() {
                     self.before = Some(found);
                 }
             }
@@ -166,6 +172,11 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// What tells raw settings from others.
+fn modes(settings: &Termios) -> [u32; 3] {
+    [settings.input_modes.bits(), settings.output_modes.bits(), settings.local_modes.bits()]
 }
 
 /// Whether this process may use the terminal. One that does not control this process asks for no permission.

@@ -30,6 +30,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(settings_survive_a_killed_machine),
     case!(settings_survive_a_guest_panic),
     case!(settings_survive_signals),
+    case!(settings_survive_being_told_to_go_on, Need::Program("bash")),
     case!(command_that_stops_stops_us, Need::Program("bash")),
     case!(stop_from_outside_is_passed_on, Need::Program("bash")),
     case!(nothing_in_the_background_is_stopped, Need::Program("bash")),
@@ -282,5 +283,20 @@ fn settings_survive_signals() -> Result {
         end.ran.expect(code, "cancelled");
         assert_eq!(end.settings, end.before);
     }
+    Ok(())
+}
+
+/// SIGCONT to a run that was never stopped.
+fn settings_survive_being_told_to_go_on() -> Result {
+    let script = "trap 'echo on again' CONT; echo up; read x; read x; echo got $x";
+    let bench = Bench::new();
+    let mut terminal = waiting(bench.run(words(["--", "bash", "-c", script])));
+    kill_process(Pid::from_child(terminal.program()), Signal::CONT).map_err(|error| error.to_string())?;
+    terminal.sees("on again");
+    terminal.types("word\nword\n");
+    terminal.sees("got word");
+    let end = terminal.end();
+    end.ran.expect(0, "exited");
+    assert_eq!(end.settings, end.before);
     Ok(())
 }

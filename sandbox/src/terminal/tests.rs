@@ -41,6 +41,32 @@ fn a_terminal_is_raw_only_while_it_is_taken() {
 }
 
 #[test]
+fn a_terminal_that_is_taken_again_is_left_as_it_was_first() {
+    let (_user, program) = pair();
+    let before = settings(&program);
+    let mut terminal = terminal(&program, true);
+    terminal.take();
+    terminal.take();
+    drop(terminal);
+    assert_eq!(settings(&program), before);
+}
+
+#[test]
+fn one_that_somebody_has_set_meanwhile_is_left_as_he_has() {
+    let (_user, program) = pair();
+    let cooked = tcgetattr(&program).expect("a terminal has settings");
+    let mut terminal = terminal(&program, true);
+    terminal.take();
+    // As a shell does whose job was stopped by a signal that nobody can catch.
+    tcsetattr(&program, OptionalActions::Now, &cooked).expect("they can be set");
+    terminal.take();
+    let raw = tcgetattr(&program).expect("a terminal has settings");
+    assert!(!raw.local_modes.contains(LocalModes::ICANON), "it is taken again");
+    drop(terminal);
+    assert_eq!(settings(&program), format!("{cooked:?}"));
+}
+
+#[test]
 fn a_panic_leaves_it_as_it_was() {
     let (_user, program) = pair();
     let before = settings(&program);

@@ -29,6 +29,15 @@ fn prompts(shell: &mut Terminal) {
     shell.until("the prompt", |shell| shell.screen().lines().last().is_some_and(|line| line.trim_end() == ">"));
 }
 
+/// Ends the shell, which has found the terminal as it was both while the run did not have it and after it.
+fn settings_stayed(bench: &Bench, mut shell: Terminal, what: &str) -> Result {
+    shell.types("stty rows 24 cols 80; stty -a > after; exit\n");
+    assert!(shell.end().ran.status.success());
+    let text = |name: &str| fs::read_to_string(bench.path().join(name)).map_err(|error| error.to_string());
+    assert_eq!((text("during")?, text("after")?), (text("before")?, text("before")?), "{what}");
+    Ok(())
+}
+
 /// The number of the process that runs the call, which the script that became it has written down.
 fn number(bench: &Bench) -> Pid {
     let text = fs::read_to_string(bench.path().join("pid")).expect("it has been written");
@@ -52,12 +61,7 @@ pub(super) fn command_that_stops_stops_us() -> Result {
     shell.sees("got word");
     shell.sees("30 90");
     prompts(&mut shell);
-    shell.types("stty rows 24 cols 80; stty -a > after; exit\n");
-    assert!(shell.end().ran.status.success());
-    let text = |name: &str| fs::read_to_string(bench.path().join(name)).map_err(|error| error.to_string());
-    assert_eq!(text("during")?, text("before")?);
-    assert_eq!(text("after")?, text("before")?);
-    Ok(())
+    settings_stayed(&bench, shell, "Ctrl-Z")
 }
 
 /// SIGTSTP to `sandbox` itself, with and without a terminal for the command.
@@ -75,10 +79,7 @@ pub(super) fn stop_from_outside_is_passed_on() -> Result {
         shell.types("word\nword\n");
         shell.sees("got word");
         prompts(&mut shell);
-        shell.types("stty -a > after; exit\n");
-        assert!(shell.end().ran.status.success());
-        let text = |name: &str| fs::read_to_string(bench.path().join(name)).map_err(|error| error.to_string());
-        assert_eq!((text("during")?, text("after")?), (text("before")?, text("before")?), "{option}");
+        settings_stayed(&bench, shell, option)?;
     }
     Ok(())
 }
@@ -98,10 +99,7 @@ pub(super) fn nothing_in_the_background_is_stopped() -> Result {
         shell.types("word\n");
         shell.sees("got word");
         prompts(&mut shell);
-        shell.types("stty -a > after; exit\n");
-        assert!(shell.end().ran.status.success());
-        let text = |name: &str| fs::read_to_string(bench.path().join(name)).map_err(|error| error.to_string());
-        assert_eq!((text("during")?, text("after")?), (text("before")?, text("before")?), "{option}");
+        settings_stayed(&bench, shell, option)?;
     }
     Ok(())
 }
