@@ -182,14 +182,22 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     let mut watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished, &mut terminal);
     let watched = watch.until_the_end(&mut Ground::Own { machine: &mut machine, files: &mut files }, outcome);
     let session = watch.into_session();
+    // From here on its keys are the caller's: whoever waits for results can end that.
+    terminal.leave();
     // Whatever else went wrong: with damaged images nothing else means anything.
     check.passed()?;
     let mut cause = watched?;
     if let Some(supply) = &supply {
-        let kept = Keeping { session, supply, number: 1 }.keep(spec, &cause, &mut outcome.results);
-        if let Err(error) = kept {
+        let mut keeping = Keeping::new(session, supply, signals);
+        let kept = keeping.keep(spec, &cause, &mut outcome.results);
+        match (kept, keeping.ended_by()) {
+            (Ok(()), _) => {}
+            (Err(_), Some(signal)) => cause = Cause::Cancelled(signal),
             // What was asked for is not there, whatever the command did.
-            cause = Cause::SetupError(format!("cannot keep the command's results: {}", crate::explain(&error)));
+            (Err(error), None) => {
+                let why = crate::explain(&error);
+                cause = Cause::SetupError(format!("cannot keep the command's results: {why}"));
+            }
         }
         outcome.stages.end("results");
     }

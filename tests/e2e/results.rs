@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use harness::{Case, Need};
+use rustix::process::{Signal, kill_process};
 use tests::{Bench, Ran};
 
 macro_rules! case {
@@ -21,6 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(directories_that_moved_are_told_by_what_is_in_them),
     case!(copies_come_out_however_the_command_ended),
     case!(what_cannot_be_kept_is_a_failure),
+    case!(an_interrupt_ends_the_telling),
     case!(what_a_hostile_root_leaves_reaches_nothing, Need::Root),
 ];
 
@@ -224,5 +226,27 @@ fn what_a_hostile_root_leaves_reaches_nothing() -> Result {
     let huge = bench.run(["--copy-out", "/huge:huge", "--", "truncate", "-s", "1T", "/huge"]).wait();
     huge.expect(125, "setup_error");
     assert!(huge.stderr.contains("more than 32 GiB"), "{}", huge.stderr);
+    Ok(())
+}
+
+/// A file of twenty gigabytes that are not there takes long to tell of.
+fn an_interrupt_ends_the_telling() -> Result {
+    let (bench, spool) = (Bench::new(), Bench::new());
+    let words = ["--diff-tar", "out.tar", "--", "truncate", "-s", "20G", "big"];
+    let run = bench.run(words).env("TMPDIR", spool.path().display().to_string()).spawn();
+    // What has been told goes into a file there that has no name, but for this.
+    let telling = || {
+        let files = fs::read_dir(format!("/proc/{}/fd", run.id())).into_iter().flatten().flatten();
+        files.map(|file| file.path()).any(|file| {
+            fs::read_link(&file).is_ok_and(|link| link.starts_with(spool.path()))
+                && file.metadata().is_ok_and(|file| file.len() > 1 << 20)
+        })
+    };
+    while !telling() {
+        std::thread::yield_now();
+    }
+    kill_process(run.pid(), Signal::INT).map_err(|error| error.to_string())?;
+    run.ran().expect(130, "cancelled");
+    assert!(!bench.path().join("out.tar").exists());
     Ok(())
 }

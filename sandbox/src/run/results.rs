@@ -4,13 +4,15 @@
 //! Not for what the guest's word is worth ([`crate::changes`]). Each question to the guest is answered over a connection of
 //! its own, which the vsock device fetches as it does those of further commands.
 
+mod answer;
+
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use guest_init::wire::{Tell, ToGuest, port};
 use serde_bytes::ByteBuf;
@@ -20,10 +22,9 @@ use crate::outcome::{Cause, Victim};
 use crate::packets::Packets;
 use crate::session::Session;
 use crate::spec::{CopyOut, Results, Spec};
+use crate::sys::signals::Signals;
 use crate::virtio::vsock::supply;
-
-/// How long the guest may be silent while it is to tell of its files.
-const SILENCE: Duration = Duration::from_secs(60);
+use answer::{Answer, SILENCE};
 
 /// What was kept, for whoever tells the user.
 #[derive(Debug, Clone, Default)]
@@ -60,13 +61,26 @@ fn is_there(cause: &Cause) -> bool {
 
 /// A guest that is asked about its files.
 pub(super) struct Keeping<'a> {
-    pub(super) session: Session,
-    pub(super) supply: &'a Packets,
+    session: Session,
+    supply: &'a Packets,
+    signals: Option<&'a Signals>,
+    /// The signal that has ended it.
+    ended_by: Cell<Option<i32>>,
     /// The number of the next connection.
-    pub(super) number: u32,
+    number: u32,
 }
 
-impl Keeping<'_> {
+impl<'a> Keeping<'a> {
+    /// After the command of this conversation.
+    pub(super) fn new(session: Session, supply: &'a Packets, signals: Option<&'a Signals>) -> Self {
+        Self { session, supply, signals, ended_by: Cell::new(None), number: 1 }
+    }
+
+    /// The signal by which the caller has put an end to it, if so.
+    pub(super) fn ended_by(&self) -> Option<i32> {
+        self.ended_by.get()
+    }
+
     /// Keeps what the spec says, of a command that ended so.
     pub(super) fn keep(&mut self, spec: &Spec, cause: &Cause, kept: &mut Taken) -> Result<(), Error> {
         let wanted = &spec.results;
@@ -105,12 +119,11 @@ impl Keeping<'_> {
         let number = self.number;
         self.number = number.wrapping_add(1);
         let stream = self.dialled(number, path, content).map_err(Error::Stream)?;
-        Spool::receive(stream, content)
+        Spool::receive(Answer::new(stream, self.signals, &self.ended_by), content)
     }
 
     fn dialled(&mut self, number: u32, path: &OsStr, content: bool) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
-        ours.set_read_timeout(Some(SILENCE))?;
         supply::send(self.supply, &[(port::of(port::CONTROL, number), theirs)]).map_err(io::Error::other)?;
         let mut path = ByteBuf::from(path.as_bytes());
         if !path.is_empty() {
