@@ -22,7 +22,7 @@ use crate::terminal::Terminal;
 use crate::view::View;
 use drain::Drain;
 use farewell::Farewell;
-pub(super) use ready::ask;
+pub(super) use ready::{ask, look};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Phase {

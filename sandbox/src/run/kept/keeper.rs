@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use guest_init::wire::{FromGuest, ToGuest, VERSION};
-use rustix::event::{PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 
 use super::Order;
 use crate::outcome::Cause;
@@ -19,7 +19,7 @@ use crate::run::assemble::{Assembled, assemble};
 use crate::run::ground::{Fate, Ground};
 use crate::run::images_check::ImagesCheck;
 use crate::run::limits::{BOOT_LIMIT, LOST_LIMIT};
-use crate::run::watch::ask;
+use crate::run::watch::{ask, look};
 use crate::run::{CONSOLE_LINES, Error, Outcome, exec, mount};
 use crate::session::Session;
 use crate::spec::Spec;
@@ -143,12 +143,10 @@ impl Vigil<'_> {
     fn wait(&self, ground: &Ground<'_>, check: &ImagesCheck) -> io::Result<[bool; 6]> {
         let boot = (self.phase != Phase::Serving).then_some(self.boot_deadline);
         let deadline = boot.into_iter().chain(self.lost.as_ref().map(|(_, at)| *at)).min();
-        let left = deadline.map(|at| Timespec::try_from(at.saturating_duration_since(Instant::now())));
-        let left = left.transpose().map_err(io::Error::other)?;
         let bell = self.keeper.bell.as_fd();
         let asked = |fd, events| ask(fd, events, bell);
         // The machine's end comes first: what was said before it is seen with it.
-        let mut fds = [
+        let fds = [
             asked(Some(ground.end_fd()), PollFlags::IN),
             asked(ground.files_fd().filter(|_| self.files_alive), PollFlags::IN),
             asked(Some(bell), PollFlags::IN),
@@ -156,11 +154,7 @@ impl Vigil<'_> {
             asked(ground.console_fd(), PollFlags::IN),
             asked(check.pending(), PollFlags::IN),
         ];
-        match poll(&mut fds, left.as_ref()) {
-            Ok(_) => Ok(fds.map(|fd| !fd.revents().is_empty())),
-            Err(rustix::io::Errno::INTR) => Ok([false; 6]),
-            Err(error) => Err(error.into()),
-        }
+        look(fds, deadline)
     }
 
     /// Passes orders on; the cause of the machine's end if it is to end.

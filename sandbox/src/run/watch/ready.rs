@@ -14,17 +14,10 @@ use crate::run::ground::Ground;
 impl Watch<'_> {
     /// Waits for anything to happen, or the next deadline.
     pub(super) fn wait(&self, ground: &Ground<'_>) -> io::Result<Ready> {
-        let timeout = match self.next_deadline() {
-            None => None,
-            Some(at) => {
-                let left = at.saturating_duration_since(Instant::now());
-                Some(Timespec::try_from(left).map_err(io::Error::other)?)
-            }
-        };
         let bell = self.relays.bell.as_fd();
         let asked = |fd, events| ask(fd, events, bell);
         // The machine's end comes first: what was said before it is seen with it.
-        let mut fds = [
+        let fds = [
             asked(Some(ground.end_fd()), PollFlags::IN),
             asked(ground.files_fd().filter(|_| self.files_alive), PollFlags::IN),
             asked(Some(bell), PollFlags::IN),
@@ -33,23 +26,26 @@ impl Watch<'_> {
             asked(ground.console_fd(), PollFlags::IN),
             asked(self.images_fd(), PollFlags::IN),
         ];
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => {
-                let [machine, files, bell, control, signals, console, images] = fds.map(|fd| !fd.revents().is_empty());
-                Ok(Ready { machine, files, bell, control, signals, console, images })
-            }
-            Err(rustix::io::Errno::INTR) => Ok(Ready::default()),
-            Err(error) => Err(error.into()),
-        }
+        let [machine, files, bell, control, signals, console, images] = look(fds, self.next_deadline())?;
+        Ok(Ready { machine, files, bell, control, signals, console, images })
     }
-}
 
-impl Watch<'_> {
     fn images_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.furnished {
             Furnished::Not(_, images) => images.pending(),
             Furnished::Already => None,
         }
+    }
+}
+
+/// Waits until one of these has something to say, or until then: which of them do; none if a signal came instead.
+pub(in crate::run) fn look<const N: usize>(mut fds: [PollFd<'_>; N], until: Option<Instant>) -> io::Result<[bool; N]> {
+    let left = until.map(|at| Timespec::try_from(at.saturating_duration_since(Instant::now())));
+    let left = left.transpose().map_err(io::Error::other)?;
+    match poll(&mut fds, left.as_ref()) {
+        Ok(_) => Ok(fds.map(|fd| !fd.revents().is_empty())),
+        Err(rustix::io::Errno::INTR) => Ok([false; N]),
+        Err(error) => Err(error.into()),
     }
 }
 
