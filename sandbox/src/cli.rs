@@ -21,8 +21,15 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::sys::heap;
+
 /// What `sandbox` itself exits with when it cannot do what it was asked to, as `docker run` and `timeout` do.
 const FAILURE: u8 = 125;
+
+/// What comes before everything else, in each process of this program: a matter of speed.
+pub fn begin() {
+    heap::share();
+}
 
 /// Runs commands in microVMs of their own.
 #[derive(Debug, Parser)]

@@ -10,7 +10,6 @@ mod program;
 pub(crate) use cage::Cage;
 
 use crate::sys::calls;
-use crate::sys::heap;
 use crate::sys::namespace::{self, Closing};
 use program::Actions;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -59,7 +58,6 @@ pub(crate) fn begin() -> io::Result<()> {
         report(panic);
         std::process::abort();
     }));
-    heap::share();
     namespace::close_from(3, Closing::Now)
 }
 

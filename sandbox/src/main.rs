@@ -9,6 +9,7 @@ use sandbox::cli::{self, Cli, Verb};
 use sandbox::{doctor, engine, fs, vmm};
 
 fn main() -> ExitCode {
+    cli::begin();
     if let Some(serve) = internal() {
         return serve();
     }

@@ -4,20 +4,17 @@
 //! A template is made by the first run that could use it. Where there can be none, or none can be made, the machine
 //! boots as ever, which is slower and nothing else; why is said.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
 
 use images::{Image, Kind, Store, StoreError, TemplateKey};
 
 use super::Error;
 use super::images_check::ImagesCheck;
+use crate::boot;
 use crate::engine::{Boot, Engine, Model, Start, Template};
 use crate::spec::Spec;
 use crate::sys::signals::Signals;
 use crate::sys::tsc::Moment;
-
-/// This boot of the host. Its processor's counter has one rate, which a template's kernel was told.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Most memory of a machine that templates are made of, in bytes. A sixty-fourth of it is the kernel's page structures,
 /// which a template holds besides 14 MB of kernel and every clone copies: here 144 MB.
@@ -103,7 +100,8 @@ impl<'a> Images<'a> {
             return Ok(Err("its template would be too large"));
         }
         let machine = self.engine.boots_with(self.model, images::COMMAND_LINE)?;
-        let key = TemplateKey::of(&self.kernel, &self.initramfs, &format!("{machine} {}", host()?));
+        // Of this boot: the processor's counter has one rate in it, which a template's kernel was told.
+        let key = TemplateKey::of(&self.kernel, &self.initramfs, &format!("{machine} {}", boot::id()?));
         if let Some(opened) = self.open(&key) {
             return Ok(Ok(opened));
         }
@@ -130,14 +128,4 @@ impl<'a> Images<'a> {
         let (file, check) = self.store.template(key)?.begin().ok()?;
         Some((Template::open(file, self.model.memory).ok()??, check))
     }
-}
-
-/// This boot of this host.
-fn host() -> io::Result<String> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot read {BOOT_ID}: {error}"));
-    let id = fs::read_to_string(BOOT_ID).map_err(named)?;
-    if id.trim().is_empty() {
-        return Err(io::Error::other(format!("{BOOT_ID} is empty")));
-    }
-    Ok(id)
 }

@@ -14,9 +14,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::Finding;
-
-/// Names the present boot of the kernel.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+use crate::boot;
 
 /// An entry is shorter.
 const SIZE_MAX: u64 = 4096;
@@ -43,13 +41,13 @@ pub(super) fn recall(place: &Path) -> Option<Finding> {
     }
     let text = read(file)?;
     let entry: Entry = serde_json::from_str(&text).ok()?;
-    (entry.boot == boot()? && entry.version == version()).then_some(entry.finding)
+    (entry.boot == boot::id().ok()? && entry.version == version()).then_some(entry.finding)
 }
 
 /// Keeps a finding. That it cannot be kept costs the next run a few milliseconds.
 pub(super) fn keep(place: &Path, finding: &Finding) {
-    if let Some(boot) = boot() {
-        let entry = Entry { boot, version: version(), finding: finding.clone() };
+    if let Ok(boot) = boot::id() {
+        let entry = Entry { boot: boot.to_owned(), version: version(), finding: finding.clone() };
         let _kept = write(place, &entry);
     }
 }
@@ -74,10 +72,6 @@ fn is_trusted(file: &File) -> bool {
     const OTHERS_MAY_WRITE: u32 = 0o022;
     let own = rustix::process::geteuid().as_raw();
     file.metadata().is_ok_and(|found| found.is_file() && found.uid() == own && found.mode() & OTHERS_MAY_WRITE == 0)
-}
-
-fn boot() -> Option<String> {
-    Some(read(File::open(BOOT_ID).ok()?)?.trim().to_owned())
 }
 
 /// A small file, in one call and one more that finds its end.
@@ -119,8 +113,8 @@ mod tests {
     fn another_boots_finding_is_none() {
         let (_directory, place) = kept();
         let text = fs::read_to_string(&place).expect("written");
-        let boot = boot().expect("a boot has a name");
-        fs::write(&place, text.replace(&boot, "00000000-0000-0000-0000-000000000000")).expect("writable");
+        let boot = boot::id().expect("a boot has a name");
+        fs::write(&place, text.replace(boot, "00000000-0000-0000-0000-000000000000")).expect("writable");
         assert_eq!(recall(&place), None);
         fs::write(&place, text.replace(&version(), "0")).expect("writable");
         assert_eq!(recall(&place), None);
