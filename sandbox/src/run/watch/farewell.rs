@@ -15,7 +15,7 @@ use crate::run::Outcome;
 /// How long the guest may take to answer. On KVM a run should be over at once, so it gets the time that it took to come up,
 /// which says how fast it is here and now, but no less than the first of these and no more than the second. An emulated
 /// machine on a crowded host needs long for anything, and gets that always.
-const PATIENCE: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_millis(10);
 const MOST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A verdict, and until when the guest's last figures are waited for.
