@@ -18,7 +18,7 @@ const MARGIN: f64 = 1.05;
 
 fn no_more_than_recorded() -> Result<(), String> {
     let place = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let request = Request { rounds: 1, firecracker: None };
+    let request = Request { rounds: 3, firecracker: None };
     let values = clocked::measure(place.path(), &request).map_err(|error| format!("{error:?}"))?;
     let mut breaches = String::new();
     for bar in bars().map_err(|error| format!("{error:?}"))? {

@@ -14,7 +14,7 @@ struct Edit {
     to: &'static str,
 }
 
-const EDITS: [Edit; 8] = [
+const EDITS: [Edit; 7] = [
     // The local APIC's timer runs at 1 GHz in both our machines (KVM: APIC_BUS_CYCLE_NS; QEMU: hw/intc/apic.c).
     // Without this line the kernel finds that out by waiting 220 ms, nearly half of an emulated boot; and on a loaded
     // host the measurement fails, which leaves the guest without precise timers.
@@ -58,13 +58,6 @@ const EDITS: [Edit; 8] = [
         file: "kernel/Kconfig.kexec",
         from: "\tdepends on KEXEC && HIBERNATION",
         to: "\tdepends on KEXEC && PM_SLEEP",
-    },
-    // Where no other option says so, each place that gives a lock back does it in line; with paravirtual locks each of these is
-    // a call that the kernel decodes and rewrites when it boots: 5,700 of them, 12 million instructions.
-    Edit {
-        file: "arch/x86/Kconfig",
-        from: "\tbool \"Paravirtualization layer for spinlocks\"",
-        to: "\tbool \"Paravirtualization layer for spinlocks\"\n\tselect UNINLINE_SPIN_UNLOCK",
     },
     // A clone has not slept since its template was made, so its clocks must not be told how long ago that was. KVM's
     // account of the time of day is the one clock that both could read; guest init sets the time that programs see.
