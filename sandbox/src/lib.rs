@@ -36,7 +36,7 @@ pub mod virtio;
 pub mod vmm;
 
 pub use library::{Builder, Child, Command, Error, Sandbox, Stdio};
-pub use outcome::Cause;
+pub use outcome::{Cause, Verdict};
 pub use run::{Outcome, Streams, run};
 pub use spec::Spec;
 pub use stages::Stages;

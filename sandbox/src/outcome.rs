@@ -71,7 +71,41 @@ impl fmt::Display for Killed {
     }
 }
 
+/// What an ending says of the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It said that all is well.
+    Pass,
+    /// It did not, or it went beyond what it was allowed.
+    Fail,
+    /// Nothing: the machine did not come up or was lost, or we were told to stop.
+    Infrastructure,
+}
+
 impl Cause {
+    /// What this ending says of the command.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Exited(0) => Verdict::Pass,
+            Self::Exited(_)
+            | Self::Signaled(_)
+            | Self::Timeout
+            | Self::Oom { .. }
+            | Self::OutputLimit
+            | Self::NotExecutable(_)
+            | Self::NotFound(_) => Verdict::Fail,
+            Self::GuestPanic
+            | Self::GuestReset(_)
+            | Self::LostContact(_)
+            | Self::VmmCrash(_)
+            | Self::BootTimeout
+            | Self::SetupError(_)
+            | Self::UsageError(_)
+            | Self::Cancelled(_) => Verdict::Infrastructure,
+        }
+    }
+
     /// The cause's name in reports.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -209,6 +243,17 @@ mod tests {
         ];
         for (cause, code) in table {
             assert_eq!(cause.code(), code, "{}", cause.name());
+        }
+    }
+
+    #[test]
+    fn only_a_status_of_zero_is_a_pass() {
+        assert_eq!(Cause::Exited(0).verdict(), Verdict::Pass);
+        for failed in [Cause::Exited(1), Cause::Exited(125), Cause::Signaled(6), Cause::Timeout, Cause::OutputLimit] {
+            assert_eq!(failed.verdict(), Verdict::Fail, "{}", failed.name());
+        }
+        for lost in [Cause::GuestPanic, Cause::BootTimeout, Cause::Cancelled(15)] {
+            assert_eq!(lost.verdict(), Verdict::Infrastructure, "{}", lost.name());
         }
     }
 

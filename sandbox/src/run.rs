@@ -94,6 +94,8 @@ pub struct Outcome {
     pub console: Vec<String>,
     /// What of the view the caller may not expect.
     pub notices: Vec<String>,
+    /// What `PATH` names and the command had not.
+    pub unfound: Vec<String>,
     /// What was kept of what the command changed.
     pub results: results::Taken,
 }
@@ -117,6 +119,7 @@ impl Outcome {
             stderr_bytes: 0,
             console: Vec::new(),
             notices: Vec::new(),
+            unfound: Vec::new(),
             results: results::Taken::default(),
         }
     }

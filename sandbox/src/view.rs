@@ -111,6 +111,7 @@ pub struct View {
     volumes: Vec<Volume>,
     hidden: Vec<(PathBuf, &'static str)>,
     notices: Vec<String>,
+    unfound: Vec<String>,
 }
 
 /// Why there is no view.
@@ -196,6 +197,11 @@ impl View {
     /// What the caller should be told although the run goes on.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// What `PATH` names and the view has not: of interest to whom a program is missing.
+    pub fn unfound(&self) -> &[String] {
+        &self.unfound
     }
 
     /// The view for people, as `--explain` prints it.

@@ -319,7 +319,8 @@ fn say(outcome: &Outcome) -> ExitCode {
     }
     results::show(outcome);
     if io::stderr().is_terminal() {
-        outcome.notices.iter().for_each(|notice| tell(format_args!("sandbox: note: {notice}")));
+        let unfound = outcome.unfound.iter().filter(|_| [126, 127].contains(&outcome.cause.code()));
+        outcome.notices.iter().chain(unfound).for_each(|notice| tell(format_args!("sandbox: note: {notice}")));
     }
     let code = complain(&outcome.cause);
     // A command that got through has nothing to be told of; what the cause has said is not said again.

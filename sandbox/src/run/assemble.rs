@@ -57,6 +57,7 @@ pub(super) fn assemble(
     outcome.begin = Some(begin);
     let view = View::of(&request(spec))?;
     outcome.notices.extend_from_slice(view.notices());
+    outcome.unfound.extend_from_slice(view.unfound());
     outcome.stages.end("prepare");
 
     let mut files = fs::Worker::begin(&view, &fs::Start::of(spec.program.clone()))?;

@@ -33,7 +33,7 @@ pub(super) fn text(view: &View) -> String {
         "\nNot shown: everything else, among it the rest of home directories, /root, /var, /run, /srv,\n\
          sockets and devices of the host.\n",
     );
-    for notice in &view.notices {
+    for notice in view.notices.iter().chain(&view.unfound) {
         let _ = write!(out, "\nNote: {notice}\n");
     }
     out

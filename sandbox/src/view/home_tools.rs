@@ -131,7 +131,7 @@ fn lone(view: &mut View, entry: &Path, home: &Path, homes: &Homes) {
     if real.starts_with(home) {
         installed(view, entry, "directory in PATH", homes);
     } else if !SYSTEM.iter().any(|system| real.starts_with(system)) && !view.has(&real, Audience::Everyone) {
-        notice(
+        unfound(
             view,
             format!("{entry:?} is in PATH but not shown; -v {path}:{path}:ro shows it", path = entry.display()),
         );
@@ -142,20 +142,20 @@ fn installed(view: &mut View, path: &Path, name: &str, homes: &Homes) {
     let Ok(real) = path.canonicalize() else { return };
     // A variable may name anything, even the home directory itself.
     if real.parent().is_none() || homes.within(&real) {
-        notice(view, format!("{path:?} ({name}) is not shown: it holds more than an installation"));
+        unfound(view, format!("{path:?} ({name}) is not shown: it holds more than an installation"));
     } else if homes.credentials_holding(&real).is_some() {
-        notice(view, format!("{path:?} ({name}) is not shown: credentials are kept there"));
+        unfound(view, format!("{path:?} ({name}) is not shown: credentials are kept there"));
     } else if real.file_name().is_some_and(|file| file == "config.toml" || file == "config")
         && credentials::in_text(&real)
     {
-        notice(view, format!("{path:?} ({name}) is not shown: it may hold a token"));
+        unfound(view, format!("{path:?} ({name}) is not shown: it may hold a token"));
     } else {
         view.show(path, Audience::Caller, &format!("{name}, found in PATH"));
     }
 }
 
-fn notice(view: &mut View, text: String) {
-    if !view.notices.contains(&text) {
-        view.notices.push(text);
+fn unfound(view: &mut View, text: String) {
+    if !view.unfound.contains(&text) {
+        view.unfound.push(text);
     }
 }

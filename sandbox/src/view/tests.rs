@@ -77,7 +77,7 @@ fn variables_say_where_an_installation_is() {
     request.environment.insert("PYENV_ROOT".into(), home.path().into());
     let view = View::of(&request).unwrap();
     assert!(!shown(&view).contains(&home.path()));
-    assert!(view.notices().iter().any(|notice| notice.contains("pyenv")));
+    assert!(view.unfound().iter().any(|unfound| unfound.contains("pyenv")));
 }
 
 #[test]
