@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tests::Bench;
 use tests::pty::Terminal;
 
-use super::Result;
+use super::{CONTINUED, Result};
 
 /// A shell of the host on a terminal, that has started this call and knows it as `$run`.
 fn shell(bench: &Bench, words: &[&str]) -> Terminal {
@@ -63,11 +63,6 @@ pub(super) fn command_that_stops_stops_us() -> Result {
     prompts(&mut shell);
     settings_stayed(&bench, shell, "Ctrl-Z")
 }
-
-/// Says when it has been continued. A shell's trap would not do: one that is stopped before its read(2) looks at its traps only
-/// when that returns.
-const CONTINUED: &str = "import signal as s; s.pthread_sigmask(s.SIG_BLOCK, [s.SIGCONT]); print('up', flush=True); \
-    s.sigwait([s.SIGCONT]); print('on again', flush=True); print('got', input())";
 
 /// SIGTSTP to `sandbox` itself, with and without a terminal for the command.
 pub(super) fn stop_from_outside_is_passed_on() -> Result {
