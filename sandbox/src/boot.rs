@@ -18,10 +18,11 @@ pub(crate) fn id() -> io::Result<&'static str> {
         return Ok(id);
     }
     let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot read {PLACE}: {error}"));
-    // Its size is not told; this is more.
-    let mut text = String::with_capacity(64);
-    File::open(PLACE).and_then(|mut file| file.read_to_string(&mut text)).map_err(named)?;
-    let id = text.trim();
+    // The kernel gives all of it at once, and this is more.
+    let mut text = [0; 64];
+    let length = File::open(PLACE).and_then(|mut file| file.read(&mut text)).map_err(named)?;
+    let id = String::from_utf8_lossy(&text[..length]);
+    let id = id.trim();
     if id.is_empty() {
         return Err(io::Error::other(format!("{PLACE} is empty")));
     }

@@ -44,7 +44,7 @@ const PASSED: [&str; 19] = [
 /// Families of variables that pass too: locale settings.
 const PASSED_PREFIX: &str = "LC_";
 
-/// Limits that change what a command can do; the others are about a machine that is not its own.
+/// Limits that change what a command can do, the one for files first; the others are about a machine that is not its own.
 const LIMITS: [(u32, Resource); 4] =
     [(1, Resource::Fsize), (3, Resource::Stack), (4, Resource::Core), (7, Resource::Nofile)];
 
@@ -76,8 +76,11 @@ impl Caller {
         umask(mask);
         let caller = Self::with_mask(mask.bits())?;
         // Remembered for the command; guest memory counts as a file, so ours goes as high as it may.
-        let most = getrlimit(Resource::Fsize).maximum;
-        let _stays = setrlimit(Resource::Fsize, Rlimit { current: most, maximum: most });
+        let (_, now, most) = caller.process.rlimits[0];
+        if now != most {
+            let maximum = Some(most).filter(|most| *most != u64::MAX);
+            let _stays = setrlimit(Resource::Fsize, Rlimit { current: maximum, maximum });
+        }
         Ok(caller)
     }
 

@@ -5,7 +5,8 @@
 use super::install::unfinished;
 use super::{Error, Lock, MANIFEST, Store, failed, names_in, now};
 use crate::{Image, Kind, Manifest, Origin, digest};
-use std::fs::{self, File};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::SystemTime;
@@ -84,7 +85,11 @@ impl Store {
 
 /// Notes that a template is used now.
 fn touch(directory: &Path) -> io::Result<()> {
-    File::options().append(true).open(directory.join(MANIFEST))?.set_modified(SystemTime::now())
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+    };
+    Ok(utimensat(CWD, directory.join(MANIFEST), &times, AtFlags::empty())?)
 }
 
 /// When it was used last.
@@ -96,6 +101,7 @@ fn used(directory: &Path) -> io::Result<SystemTime> {
 mod tests {
     use super::*;
     use crate::Flavour;
+    use std::fs::File;
     use std::time::Duration;
     use tempfile::TempDir;
 

@@ -138,8 +138,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let (timings, usage) = (arguments.timings, arguments.usage);
     let (outcome, spec) = match refused.map_or_else(|| prepare(&arguments), |why| Err(Cause::UsageError(why))) {
         Err(cause) => (Outcome::refused(cause, stages), None),
-        Ok((spec, _)) if arguments.explain => return explain(&spec, &arguments.sources),
-        Ok((spec, signals)) => (attempt(&spec, &signals), Some(spec)),
+        Ok((spec, ..)) if arguments.explain => return explain(&spec, &arguments.sources),
+        Ok((spec, signals, seen)) => (attempt(&spec, &signals, seen), Some(spec)),
     };
     let mut code = say(&outcome);
     if timings {
@@ -157,16 +157,17 @@ pub fn run(arguments: Arguments) -> ExitCode {
     code
 }
 
-fn prepare(arguments: &Arguments) -> Result<(Spec, Signals), Cause> {
+/// What to run, who may end it, and whether our words are read at a terminal.
+fn prepare(arguments: &Arguments) -> Result<(Spec, Signals, bool), Cause> {
     let look = |error: io::Error| Cause::SetupError(format!("cannot look at the calling process: {error}"));
     let signals = Signals::block().map_err(look)?;
     let caller = Caller::look().map_err(look)?;
     let spec = arguments.spec(&caller).map_err(Cause::UsageError)?;
     spec.check().map_err(|error| Cause::UsageError(error.to_string()))?;
-    Ok((spec, signals))
+    Ok((spec, signals, caller.terminals[2]))
 }
 
-fn attempt(spec: &Spec, signals: &Signals) -> Outcome {
+fn attempt(spec: &Spec, signals: &Signals, seen: bool) -> Outcome {
     let streams = match inherited() {
         Ok(streams) => streams,
         Err(error) => {
@@ -174,7 +175,7 @@ fn attempt(spec: &Spec, signals: &Signals) -> Outcome {
             return Outcome::refused(cause, Stages::begin());
         }
     };
-    if io::stderr().is_terminal()
+    if seen
         && engine::probe(spec.engine, spec.require_kvm, &spec.program)
             .is_ok_and(|engine| engine.isolation() == Isolation::Emulated)
     {

@@ -63,25 +63,27 @@ impl Template {
     /// Those of reading.
     pub(crate) fn open(file: File, memory: u64) -> io::Result<Option<Self>> {
         let size = file.metadata()?.len();
-        let mut word = [0; 8];
-        if size < 8 {
+        let mut table = vec![0; PAGE];
+        if size < table.len() as u64 {
             return Ok(None);
         }
-        file.read_exact_at(&mut word, 0)?;
-        let count = u64::from_le_bytes(word);
+        file.read_exact_at(&mut table, 0)?;
+        let words =
+            |table: &[u8]| table.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect::<Vec<u64>>();
+        let count = words(&table[..8])[0];
         if count > MOST || size < bytes_after(count) {
             return Ok(None);
         }
-        let mut table = vec![0; (ENTRY * count) as usize];
-        file.read_exact_at(&mut table, 8)?;
-        let words: Vec<u64> = table.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        let parts: Vec<Part> = words
+        let bytes = bytes_after(count);
+        table.resize(bytes as usize, 0);
+        // Few have more than one page of it.
+        file.read_exact_at(&mut table[PAGE..], PAGE as u64)?;
+        let parts: Vec<Part> = words(&table[8..8 + (ENTRY * count) as usize])
             .as_chunks()
             .0
             .iter()
             .map(|[offset, length, kept]| Part { offset: *offset, length: *length, kept: *kept != 0 })
             .collect();
-        let bytes = bytes_after(count);
         Ok((fits(&parts, memory) == Some(size - bytes)).then_some(Self { file, parts, bytes }))
     }
 
