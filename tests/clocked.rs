@@ -96,7 +96,9 @@ pub fn measure(place: &Path, request: &Request) -> Result<BTreeMap<String, Vec<f
 fn qemu(kernel: &Path, archive: &Path) -> Command {
     let line = "console=ttyS0 loglevel=1 panic=-1 reboot=t nokaslr tsc=reliable tsc_early_khz=1000000 lpj=4000000 \
                 no_timer_check mitigations=off rcupdate.rcu_expedited=1";
-    let mut qemu = Command::new("qemu-system-x86_64");
+    // It ends with the thread that waits for it, however that ends.
+    let mut qemu = Command::new("setpriv");
+    qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none"]);
     qemu.args(["-M", "q35", "-cpu", "EPYC,+svm,-xsave", "-accel", "tcg,thread=single", "-smp", "1", "-m", "3G"]);
     qemu.args(["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01,clock=vm", "-serial", "stdio"]);
