@@ -232,6 +232,7 @@ impl Arguments {
             sight: Sight {
                 current: caller.directory.clone(),
                 home: caller.variable(OsStr::new("HOME")).map(PathBuf::from),
+                shown: Vec::new(),
                 volumes,
                 home_tools: !self.no_home_tools,
             },
