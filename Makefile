@@ -23,7 +23,7 @@ EXAMPLES := python3 git strace e2fsprogs vim-tiny less procps
 # What `make bench` runs beside us.
 PEERS := bubblewrap crun
 
-.PHONY: demo test build base deps programs init images-base images-nested tools unit hostile hostile-nested hostile-guest e2e e2e-qemu e2e-kvm e2e-kvm-1 e2e-kvm-2 soak bench man completions clean
+.PHONY: demo test build base deps programs init images-base images-nested tools nextest unit hostile hostile-nested hostile-guest e2e e2e-qemu e2e-kvm e2e-kvm-1 e2e-kvm-2 soak bench man completions clean
 
 demo: base
 	$(SANDBOX) run -- python3 -c 'print(6*7)'
@@ -97,7 +97,11 @@ hostile-nested: build hostile-guest
 
 SUITES := $(TOOLS)/bin/pjdfstest $(TOOLS)/bin/fsx
 
-tools: $(SUITES)
+tools: $(SUITES) nextest
+
+# What calls our runner for each test.
+nextest:
+	@command -v cargo-nextest >/dev/null || $(CARGO) install --quiet --locked cargo-nextest@0.9.143
 
 $(SUITES) &:
 	$(CARGO) install --quiet --locked --root $(TOOLS) pjdfstest@0.2.2 fsx@0.3.2

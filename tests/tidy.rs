@@ -52,7 +52,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap_mangen::", &["cli"]),
     ("tar::", &["changes/tar"]),
     ("clap_complete::", &["cli"]),
-    ("toml::", &["cli/config"]),
+    ("toml::", &["cli/config", "cargo/project"]),
     ("strsim::", &["cli/config"]),
 ];
 

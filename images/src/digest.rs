@@ -10,8 +10,11 @@ pub fn of_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Digest of all that is left to read.
-pub(crate) fn of_reader(mut reader: impl Read) -> io::Result<String> {
+/// SHA-256 of all that is left to read, in hexadecimal.
+///
+/// # Errors
+/// Those of reading it.
+pub fn of_reader(mut reader: impl Read) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; 256 << 10];
     loop {

@@ -21,7 +21,7 @@ mod store;
 
 pub use command_line::{COMMAND_LINE, clock_words};
 pub use cpio::{Entry as ArchiveEntry, pack as pack_archive};
-pub use digest::of_bytes as sha256;
+pub use digest::{of_bytes as sha256, of_reader as sha256_of};
 pub use image::{Check, Error as ImageError, Image};
 pub use initramfs::{Error as InitramfsError, build as build_initramfs};
 pub use kernel::{Error as KernelError, Options as KernelOptions, build as build_kernel};

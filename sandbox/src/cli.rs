@@ -8,6 +8,7 @@ mod limits;
 mod parse;
 mod results;
 pub mod run;
+pub mod runner;
 pub mod shell;
 
 pub use complete::completions;
@@ -52,6 +53,13 @@ pub enum Verb {
     #[command(mut_arg("command", |command| command.required(false).help("The shell and its arguments, instead of $SHELL")),
               after_long_help = shell::EXAMPLES)]
     Shell(Box<run::Arguments>),
+    /// Run a program that cargo or nextest has built in a virtual machine of its own: cargo's runner
+    ///
+    /// With CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="sandbox runner" in the environment, `cargo test`, `cargo nextest run`,
+    /// `cargo bench` and `cargo run` run each process that they start in a machine. It sees its workspace, its target directory and
+    /// its toolchain, at the same paths; what it writes dies with the machine. Of options of `run` given before the program, each
+    /// means the same here.
+    Runner(Box<runner::Arguments>),
     /// Say what this machine can do, and what to do about the rest
     Doctor,
     /// Let the sandbox.toml of a project give its commands more than they have without it

@@ -10,6 +10,7 @@
 
 mod boot;
 pub mod caller;
+pub mod cargo;
 pub mod changes;
 pub mod cli;
 mod confine;

@@ -107,6 +107,7 @@ impl Sandbox {
 pub struct Builder {
     program: Option<PathBuf>,
     directory: Option<PathBuf>,
+    shown: Vec<PathBuf>,
     volumes: Vec<Volume>,
     memory: u64,
     private: Option<u64>,
@@ -122,6 +123,7 @@ impl Default for Builder {
         Self {
             program: None,
             directory: None,
+            shown: Vec::new(),
             volumes: Vec::new(),
             memory: MEMORY_DEFAULT,
             private: None,
@@ -146,6 +148,14 @@ impl Builder {
     #[must_use]
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
+        self
+    }
+
+    /// Shows a file or directory of the host at its own path, as the current one is shown: what commands write there goes to
+    /// the private layer. One that does not exist is left out, and so are home directories and places of credentials.
+    #[must_use]
+    pub fn shown(mut self, path: impl Into<PathBuf>) -> Self {
+        self.shown.push(path.into());
         self
     }
 
@@ -236,6 +246,7 @@ impl Builder {
                     .collect(),
                 current: directory,
                 home: caller.variable(OsStr::new("HOME")).map(PathBuf::from),
+                shown: self.shown,
                 home_tools: self.home_tools,
             },
             memory: self.memory,

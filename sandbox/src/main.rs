@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     };
     match cli.verb {
         Verb::Run(arguments) => cli::run::run(*arguments),
+        Verb::Runner(arguments) => cli::runner::run(*arguments),
         Verb::Shell(arguments) => cli::shell::run(*arguments),
         Verb::Doctor => doctor::run(),
         Verb::Trust { directory, revoke } => cli::trust(directory.as_deref(), revoke),

@@ -341,6 +341,7 @@ pub fn request(spec: &Spec) -> view::Request {
     let sight = &spec.sight;
     view::Request {
         cwd: sight.current.clone(),
+        shown: sight.shown.clone(),
         volumes: sight.volumes.clone(),
         path: environment.get(OsStr::new("PATH")).cloned(),
         home: sight.home.clone(),

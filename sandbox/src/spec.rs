@@ -97,6 +97,9 @@ pub struct Sight {
     pub current: PathBuf,
     /// The caller's home directory, of which only tools are shown.
     pub home: Option<PathBuf>,
+    /// Further files and directories that are shown as the current directory is: at the same paths, with what the command
+    /// writes there in the private layer.
+    pub shown: Vec<PathBuf>,
     /// Further files and directories (`-v`).
     pub volumes: Vec<Volume>,
     /// Whether to show the tools that `PATH` finds in the home directory.

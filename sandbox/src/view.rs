@@ -21,6 +21,7 @@ mod explain;
 mod home_tools;
 mod homes;
 mod nested;
+mod shown;
 mod system;
 mod volume;
 
@@ -37,6 +38,8 @@ use crate::spec::Volume;
 pub struct Request {
     /// The current directory, absolute.
     pub cwd: PathBuf,
+    /// Further paths that are shown where they are, absolute.
+    pub shown: Vec<PathBuf>,
     /// Further paths (`-v`), in order.
     pub volumes: Vec<Volume>,
     /// The command's `PATH`.
@@ -176,6 +179,7 @@ impl View {
             home_tools::describe(&mut view, request, &homes);
         }
         current::describe(&mut view, &request.cwd, &homes)?;
+        shown::describe(&mut view, &request.shown, &homes);
         if let Some(nested) = &request.nested {
             nested::describe(&mut view, nested)?;
         }

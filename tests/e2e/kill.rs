@@ -60,7 +60,7 @@ impl<const N: usize> Concat for [BTreeSet<String>; N] {
 }
 
 /// Living processes whose parent chain or process group leads to one of these.
-fn descendants(roots: &BTreeSet<u32>) -> BTreeSet<u32> {
+pub(crate) fn descendants(roots: &BTreeSet<u32>) -> BTreeSet<u32> {
     let mut found = roots.clone();
     loop {
         let more: BTreeSet<u32> = processes()
@@ -76,7 +76,7 @@ fn descendants(roots: &BTreeSet<u32>) -> BTreeSet<u32> {
 }
 
 /// Process id, parent and state of everything that runs.
-fn processes() -> Vec<(u32, u32, char)> {
+pub(crate) fn processes() -> Vec<(u32, u32, char)> {
     let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
     let stat = |name: String| {
         let text = fs::read_to_string(format!("/proc/{name}/stat")).ok()?;

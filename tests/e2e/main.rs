@@ -22,6 +22,7 @@ mod nested;
 mod probe;
 mod readme;
 mod results;
+mod runner;
 mod several;
 mod signals;
 mod smp;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         probe::CASES,
         readme::CASES,
         results::CASES,
+        runner::CASES,
         several::CASES,
         signals::CASES,
         smp::CASES,

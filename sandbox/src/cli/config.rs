@@ -146,6 +146,7 @@ fn again(typed: Vec<OsString>, settings: &Settings) -> Result<Arguments, String>
     let all: Vec<OsString> = typed.by_ref().take(2).chain(words).collect();
     match Cli::try_parse_from(all.into_iter().chain(typed)).map(|cli| cli.verb) {
         Ok(Verb::Run(arguments) | Verb::Shell(arguments)) => Ok(*arguments),
+        Ok(Verb::Runner(arguments)) => Ok(arguments.run),
         Ok(_) => Err("the configuration makes no sense for this".to_owned()),
         Err(error) => Err(format!("what was configured and what was typed do not go together: {error}")),
     }

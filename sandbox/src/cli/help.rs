@@ -56,6 +56,24 @@ Exit status:
          after a signal that was passed on to it.
   --report tells a command's 124 to 127 from ours.";
 
+/// Of `sandbox runner`.
+pub(super) const RUNNER: &str = "\
+Examples:
+  export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=\"sandbox runner\"
+  cargo test; cargo nextest run; cargo bench    # each in machines
+  sandbox runner -m 2G --cpus 2 target/debug/deps/tests-0123 --exact name
+  sandbox runner --listing native target/debug/deps/tests-0123 --list
+  sandbox runner --explain target/debug/program    # what it would see
+
+Settings:
+  Options of run are written before the program, as in RUNNER=\"sandbox runner
+  -m 2G\", or set by SANDBOX_MEMORY=2G and the like, or in sandbox.toml.
+
+Exit status:
+  The program's own, so 101 for a failed test; where a signal killed it, the
+  runner dies of the same. 125: sandbox itself or the guest failed, or the
+  output limit was met; 124: --timeout passed; 126, 127: it cannot be run.";
+
 /// Of `sandbox trust`.
 pub(super) const TRUST: &str = "\
 Examples:
@@ -111,7 +129,7 @@ mod tests {
     #[test]
     fn every_example_means_something() {
         let mut count = 0;
-        for (line, words) in [ALL, RUN, TRUST].into_iter().flat_map(examples) {
+        for (line, words) in [ALL, RUN, RUNNER, TRUST].into_iter().flat_map(examples) {
             assert!(!words.is_empty(), "{line}");
             let parsed = Cli::try_parse_from([OsString::from("sandbox")].into_iter().chain(words));
             let fine = parsed.as_ref().err().is_none_or(|error| error.kind() == clap::error::ErrorKind::DisplayHelp);
@@ -152,7 +170,7 @@ mod tests {
         assert!(!text(false).contains("Examples:") && text(false).contains("--help"));
         assert!(text(true).contains("Examples:") && text(true).contains("Exit status:"));
         // Longer ones are broken where the output is no terminal, and cannot be pasted then.
-        for line in [ALL, RUN, TRUST, COMPLETIONS].into_iter().flat_map(str::lines) {
+        for line in [ALL, RUN, RUNNER, TRUST, COMPLETIONS].into_iter().flat_map(str::lines) {
             assert!(line.chars().count() < 100, "{line}");
         }
         let lines = text(false).lines().count();

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `sandbox run`: from what was typed to a [`Spec`], and from an [`Outcome`] to what the user sees.
 
+mod course;
+
+pub(super) use course::{Prepared, carry_out};
+
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -19,9 +23,8 @@ use crate::engine::{self, Isolation};
 use crate::report::Report;
 use crate::run::{Hit, Outcome, Streams};
 use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, OURSELVES, Sight, Spec, Terminal, Volume};
-use crate::usage::Table;
 use crate::view::View;
-use crate::{Cause, Signals, Stages};
+use crate::{Cause, Stages};
 
 /// Run a command in a virtual machine of its own
 ///
@@ -129,53 +132,24 @@ fn volume_parser() -> impl TypedValueParser<Value = Volume> {
 /// Carries out `sandbox run`.
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
-    let stages = Stages::begin();
-    let report = match arguments.open_report() {
-        Ok(report) => report,
-        Err(error) => return complain(&Cause::UsageError(error)),
-    };
-    let (arguments, refused) = config::apply(arguments);
-    let (timings, usage) = (arguments.timings, arguments.usage);
-    let (outcome, spec) = match refused.map_or_else(|| prepare(&arguments), |why| Err(Cause::UsageError(why))) {
-        Err(cause) => (Outcome::refused(cause, stages), None),
-        Ok((spec, ..)) if arguments.explain => return explain(&spec, &arguments.sources),
-        Ok((spec, signals, seen)) => (attempt(&spec, &signals, seen), Some(spec)),
-    };
-    let mut code = say(&outcome);
-    if timings {
-        tell(format_args!("{}", outcome.stages));
-    }
-    if usage {
-        tell(format_args!("{}", Table(&outcome)));
-    }
-    if let Some(mut file) = report
-        && let Err(error) = write_report(&mut file, &Report::new(&outcome, spec.as_ref()))
-    {
-        tell(format_args!("sandbox: cannot write the report: {error}"));
-        code = ExitCode::from(super::FAILURE);
-    }
-    code
+    carry_out(arguments, Arguments::spec, attempt).code
 }
 
-/// What to run, who may end it, and whether our words are read at a terminal.
-fn prepare(arguments: &Arguments) -> Result<(Spec, Signals, bool), Cause> {
-    let look = |error: io::Error| Cause::SetupError(format!("cannot look at the calling process: {error}"));
-    let signals = Signals::block().map_err(look)?;
-    let caller = Caller::look().map_err(look)?;
-    let spec = arguments.spec(&caller).map_err(Cause::UsageError)?;
-    spec.check().map_err(|error| Cause::UsageError(error.to_string()))?;
-    Ok((spec, signals, caller.terminals[2]))
-}
-
-fn attempt(spec: &Spec, signals: &Signals, seen: bool) -> Outcome {
-    let streams = match inherited() {
-        Ok(streams) => streams,
+/// Runs a spec on our own standard streams.
+pub(super) fn attempt(prepared: &Prepared) -> Outcome {
+    match inherited() {
+        Ok(streams) => attempt_on(streams, prepared),
         Err(error) => {
             let cause = Cause::SetupError(format!("cannot use the standard streams: {error}"));
-            return Outcome::refused(cause, Stages::begin());
+            Outcome::refused(cause, Stages::begin())
         }
-    };
-    if seen
+    }
+}
+
+/// Runs a spec on these.
+pub(super) fn attempt_on(streams: Streams, prepared: &Prepared) -> Outcome {
+    let Prepared { spec, signals, seen } = prepared;
+    if *seen
         && engine::probe(spec.engine, spec.require_kvm, &spec.program)
             .is_ok_and(|engine| engine.isolation() == Isolation::Emulated)
     {
@@ -193,8 +167,14 @@ fn inherited() -> io::Result<Streams> {
 }
 
 impl Arguments {
-    fn spec(&self, caller: &Caller) -> Result<Spec, String> {
-        let mut environment = caller.passed();
+    /// The spec of this for a caller.
+    pub(super) fn spec(&self, caller: &Caller) -> Result<Spec, String> {
+        self.spec_passing(caller.passed(), caller)
+    }
+
+    /// The same for one of whose environment so much passes unasked.
+    pub(super) fn spec_passing(&self, passed: Vec<(OsString, OsString)>, caller: &Caller) -> Result<Spec, String> {
+        let mut environment = passed;
         let workdir = self.workdir.clone().unwrap_or_else(|| caller.directory.clone());
         set(&mut environment, "PWD", workdir.clone());
         let user = match &self.user {
@@ -232,6 +212,7 @@ impl Arguments {
             sight: Sight {
                 current: caller.directory.clone(),
                 home: caller.variable(OsStr::new("HOME")).map(PathBuf::from),
+                shown: Vec::new(),
                 volumes,
                 home_tools: !self.no_home_tools,
             },

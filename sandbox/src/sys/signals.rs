@@ -4,6 +4,7 @@
 
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::mem::MaybeUninit;
@@ -190,6 +191,18 @@ impl Signals {
         stop.thread_block()?;
         Ok(sent?)
     }
+}
+
+/// Ends this process by the signal that has ended its command, so that its caller is told the same; without a core file, since
+/// there is nothing of the command in it. Returns where that signal has no name or ends nobody.
+pub(crate) fn die_of(number: i32) {
+    let Ok(signal) = Signal::try_from(number) else { return };
+    // A core file goes to a file or to a program; each is kept from it in another way, and there is no harm in one that fails.
+    let most = rustix::process::getrlimit(Resource::Core).maximum;
+    let _no_file = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: most });
+    let _no_program = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    ignored(number, Some(Disposition::Default));
+    let _it_ends_us = SigSet::from(signal).thread_unblock().and_then(|()| raise(signal));
 }
 
 impl AsFd for Signals {

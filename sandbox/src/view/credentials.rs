@@ -61,6 +61,11 @@ fn all(home: &Path) -> impl Iterator<Item = PathBuf> {
     KEPT.iter().map(move |kept| home.join(kept))
 }
 
+/// Whether a file is of those that are only shown without a secret in them: cargo's configuration.
+pub(super) fn is_examined(path: &Path) -> bool {
+    path.file_name().is_some_and(|file| file == "config.toml" || file == "config")
+}
+
 /// Whether a configuration file may hold a secret. One that cannot be read is taken to.
 pub(super) fn in_text(path: &Path) -> bool {
     const WORDS: &[&str] = &["token", "password", "passwd", "secret", "_auth"];

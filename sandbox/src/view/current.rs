@@ -32,12 +32,11 @@ pub(super) fn describe(view: &mut View, cwd: &Path, homes: &Homes) -> Result<(),
     }
     // Whatever is shown of it, its caller may know it by the name of a link.
     view.lead_to(cwd, WHY);
-    let below = |table: &[&str]| table.iter().any(|path| real.starts_with(path));
-    if below(GUEST) {
+    if below(&real, GUEST) {
         view.notices.push(format!("current directory {real:?} is the guest's own, not the host's"));
-    } else if below(OWN) {
+    } else if below(&real, OWN) {
         // Shown already, with the rights of the system.
-    } else if WHOLE.iter().any(|path| Path::new(path) == real) || homes.within(&real) {
+    } else if is_whole(&real, homes) {
         if real != Path::new("/") {
             view.add(real.clone(), Kind::Directory { mode: 0o755 }, WHY);
             view.notices.push(format!(
@@ -53,4 +52,18 @@ pub(super) fn describe(view: &mut View, cwd: &Path, homes: &Homes) -> Result<(),
         }
     }
     Ok(())
+}
+
+fn below(real: &Path, table: &[&str]) -> bool {
+    table.iter().any(|path| real.starts_with(path))
+}
+
+/// Whether a directory holds more than a project.
+pub(super) fn is_whole(real: &Path, homes: &Homes) -> bool {
+    WHOLE.iter().any(|path| Path::new(path) == real) || homes.within(real)
+}
+
+/// Whether a path is in a directory that the view or the guest has in its own way.
+pub(super) fn is_settled(real: &Path) -> bool {
+    below(real, GUEST) || below(real, OWN)
 }

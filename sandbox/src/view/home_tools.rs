@@ -145,9 +145,7 @@ fn installed(view: &mut View, path: &Path, name: &str, homes: &Homes) {
         unfound(view, format!("{path:?} ({name}) is not shown: it holds more than an installation"));
     } else if homes.credentials_holding(&real).is_some() {
         unfound(view, format!("{path:?} ({name}) is not shown: credentials are kept there"));
-    } else if real.file_name().is_some_and(|file| file == "config.toml" || file == "config")
-        && credentials::in_text(&real)
-    {
+    } else if credentials::is_examined(&real) && credentials::in_text(&real) {
         unfound(view, format!("{path:?} ({name}) is not shown: it may hold a token"));
     } else {
         view.show(path, Audience::Caller, &format!("{name}, found in PATH"));

@@ -213,3 +213,22 @@ fn what_guest_init_relies_on_is_there() {
         assert!(matches!(kind("/var/run"), Some(Kind::Link { .. })) || !run.is_symlink() && run.is_dir());
     }
 }
+
+#[test]
+fn what_is_shown_besides_is_no_more_than_a_project() {
+    let home = home();
+    let at = |name: &str| home.path().join(name);
+    let mut request = request(home.path(), &at("src/a"), &[]);
+    request.shown = [".cargo", "bin", ".ssh", "", "missing"].map(at).to_vec();
+    request.shown.extend(["/tmp", "/etc/shadow", "/", "relative"].map(PathBuf::from));
+    let view = View::of(&request).unwrap();
+    let shown = shown(&view);
+    for (path, seen) in [(".cargo", true), ("bin", true), (".ssh", false), ("", false)] {
+        assert_eq!(shown.contains(&&*at(path)), seen, "{path}");
+    }
+    for path in ["/tmp", "/etc/shadow", "/"] {
+        assert!(!shown.contains(&Path::new(path)), "{path}");
+    }
+    let covered = at(".cargo/credentials.toml");
+    assert!(view.entries().iter().any(|entry| entry.path == covered && entry.kind == Kind::Covered));
+}

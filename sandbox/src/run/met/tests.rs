@@ -12,7 +12,7 @@ fn spec(limits: Limits) -> Spec {
         environment: vec![],
         workdir: "/".into(),
         user: User { uid: 0, gid: 0, groups: vec![] },
-        sight: Sight { current: "/".into(), home: None, volumes: vec![], home_tools: true },
+        sight: Sight { current: "/".into(), home: None, shown: vec![], volumes: vec![], home_tools: true },
         memory: MEMORY_DEFAULT,
         cpus: 1,
         terminal: None,

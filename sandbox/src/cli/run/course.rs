@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The course of a run, whichever verb it was asked for with. Not for what the verbs mean.
+
+use std::io;
+use std::process::ExitCode;
+
+use super::{Arguments, complain, explain, say, write_report};
+use crate::caller::Caller;
+use crate::cli::{FAILURE, config, tell};
+use crate::report::Report;
+use crate::run::Outcome;
+use crate::spec::Spec;
+use crate::usage::Table;
+use crate::{Cause, Signals, Stages};
+
+/// What is left to do when everything has been said.
+pub(in crate::cli) struct End {
+    /// The exit code.
+    pub(in crate::cli) code: ExitCode,
+    /// The signal that ended the command, if one did.
+    pub(in crate::cli) signal: Option<i32>,
+}
+
+impl End {
+    fn refusal(cause: &Cause) -> Self {
+        Self { code: complain(cause), signal: None }
+    }
+}
+
+/// From what was typed to what is said in the end. `make` makes the spec of it, `perform` runs that.
+pub(in crate::cli) fn carry_out(
+    arguments: Arguments,
+    make: impl FnOnce(&Arguments, &Caller) -> Result<Spec, String>,
+    perform: impl FnOnce(&Prepared) -> Outcome,
+) -> End {
+    let stages = Stages::begin();
+    let report = match arguments.open_report() {
+        Ok(report) => report,
+        Err(error) => return End::refusal(&Cause::UsageError(error)),
+    };
+    let (arguments, refused) = config::apply(arguments);
+    let (timings, usage) = (arguments.timings, arguments.usage);
+    let (outcome, spec) = match refused.map_or_else(|| prepare(&arguments, make), |why| Err(Cause::UsageError(why))) {
+        Err(cause) => (Outcome::refused(cause, stages), None),
+        Ok(prepared) if arguments.explain => {
+            return End { code: explain(&prepared.spec, &arguments.sources), signal: None };
+        }
+        Ok(prepared) => (perform(&prepared), Some(prepared.spec)),
+    };
+    let code = say(&outcome);
+    if timings {
+        tell(format_args!("{}", outcome.stages));
+    }
+    if usage {
+        tell(format_args!("{}", Table(&outcome)));
+    }
+    if let Some(mut file) = report
+        && let Err(error) = write_report(&mut file, &Report::new(&outcome, spec.as_ref()))
+    {
+        tell(format_args!("sandbox: cannot write the report: {error}"));
+        return End { code: ExitCode::from(FAILURE), signal: None };
+    }
+    End { code, signal: outcome.cause.signal() }
+}
+
+/// What to run, who may end it, and whether our words are read at a terminal.
+pub(in crate::cli) struct Prepared {
+    pub(in crate::cli) spec: Spec,
+    pub(in crate::cli) signals: Signals,
+    pub(super) seen: bool,
+}
+
+fn prepare(
+    arguments: &Arguments,
+    make: impl FnOnce(&Arguments, &Caller) -> Result<Spec, String>,
+) -> Result<Prepared, Cause> {
+    let look = |error: io::Error| Cause::SetupError(format!("cannot look at the calling process: {error}"));
+    let signals = Signals::block().map_err(look)?;
+    let caller = Caller::look().map_err(look)?;
+    let spec = make(arguments, &caller).map_err(Cause::UsageError)?;
+    spec.check().map_err(|error| Cause::UsageError(error.to_string()))?;
+    Ok(Prepared { spec, signals, seen: caller.terminals[2] })
+}
