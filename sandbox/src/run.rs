@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use guest_init::wire::{Tally, port};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
+use crate::admission;
 use crate::disk;
 use crate::engine::{self, Engine};
 use crate::fs;
@@ -132,6 +133,8 @@ enum Error {
     Spec(#[from] crate::spec::Error),
     #[error(transparent)]
     Probe(#[from] engine::ProbeError),
+    #[error(transparent)]
+    Admission(#[from] admission::Error),
     #[error("cannot find the guest's kernel and initramfs")]
     Store(#[from] images::StoreError),
     #[error("cannot keep a template")]
@@ -158,6 +161,8 @@ impl Error {
         match self {
             Self::Spec(_) => Cause::UsageError(text),
             Self::Cancelled(signal) => Cause::Cancelled(*signal),
+            Self::Admission(admission::Error::Cancelled(signal)) => Cause::Cancelled(*signal),
+            Self::Admission(admission::Error::Policy { .. }) => Cause::UsageError(text),
             _ => Cause::SetupError(text),
         }
     }
@@ -177,7 +182,8 @@ pub fn run(spec: &Spec, streams: Streams, signals: Option<&Signals>) -> Outcome 
 
 fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &mut Outcome) -> Result<Cause, Error> {
     let (supply, theirs) = supply(spec)?;
-    let Assembled { mut machine, mut files, mut check, view, lines, disk } = assemble(spec, signals, theirs, outcome)?;
+    let Assembled { lease, mut machine, mut files, mut check, view, lines, disk } =
+        assemble(spec, signals, theirs, false, outcome)?;
     let outputs = [streams.stdout.as_fd(), streams.stderr.as_fd()];
     let mut terminal = Terminal::look(streams.stdin.as_fd(), outputs, spec.terminal.is_some())?;
     let (control, relays) = lines.connect(streams, spec.output_limit, terminal.gate(), false)?;
@@ -206,6 +212,7 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     }
     files.kill();
     machine.end()?;
+    drop(lease);
     outcome.killed = machine.console().killed().to_vec();
     if cause.is_of_the_machine() {
         outcome.console = machine.console().last_lines(CONSOLE_LINES);
