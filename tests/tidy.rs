@@ -14,6 +14,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("outcome", &["crate::"]),
     ("memory", &["crate::virtio", "crate::engine", "crate::run", "crate::session", "crate::view", "crate::fs"]),
     ("sys", &["crate::virtio", "crate::engine", "crate::run", "crate::session", "crate::view", "crate::fs"]),
+    ("admission", &["crate::virtio", "crate::engine", "crate::run", "crate::session", "crate::view", "crate::fs"]),
     ("packets", &["crate::"]),
     ("confine", &["crate::virtio", "crate::engine", "crate::run", "crate::session", "crate::view", "crate::fs"]),
     ("virtio/device", &["vhost_user", "mmio", "crate::engine", "kvm", "vsock::", "rng::"]),

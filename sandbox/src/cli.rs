@@ -5,7 +5,7 @@ mod complete;
 mod config;
 mod help;
 mod limits;
-mod parse;
+pub(crate) mod parse;
 mod results;
 pub mod run;
 pub mod runner;

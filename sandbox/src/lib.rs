@@ -8,6 +8,7 @@
 //! ([`session`]).
 //! docs/design.md follows one run from the command line to the exit status.
 
+mod admission;
 mod boot;
 pub mod caller;
 pub mod cargo;

@@ -259,6 +259,7 @@ impl Builder {
             engine: self.engine,
             require_kvm: self.require_kvm,
             nested: None,
+            retries: 0,
             boot: self.boot,
             process: caller.process,
             program,

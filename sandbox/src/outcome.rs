@@ -72,7 +72,7 @@ impl fmt::Display for Killed {
 }
 
 /// What an ending says of the command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// It said that all is well.
     Pass,
@@ -80,6 +80,18 @@ pub enum Verdict {
     Fail,
     /// Nothing: the machine did not come up or was lost, or we were told to stop.
     Infrastructure,
+}
+
+impl Verdict {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Infrastructure => "infrastructure",
+        }
+    }
 }
 
 impl Cause {
@@ -104,6 +116,13 @@ impl Cause {
             | Self::UsageError(_)
             | Self::Cancelled(_) => Verdict::Infrastructure,
         }
+    }
+
+    /// Whether another attempt could end otherwise, as far as the cause alone says: something of ours was lost, and nobody
+    /// has asked for that.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.verdict() == Verdict::Infrastructure && !matches!(self, Self::UsageError(_) | Self::Cancelled(_))
     }
 
     /// The cause's name in reports.

@@ -17,6 +17,7 @@ const SCHEMA: u32 = 1;
 pub struct Report {
     schema: u32,
     cause: &'static str,
+    verdict: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     code: u8,
@@ -27,6 +28,8 @@ pub struct Report {
     oom_killed: Vec<Killed>,
     limits_hit: Vec<Hit>,
     started: bool,
+    never_started: bool,
+    attempt: u32,
     engine: Option<&'static str>,
     isolation: Option<&'static str>,
     begin: Option<&'static str>,
@@ -117,6 +120,7 @@ impl Report {
         Self {
             schema: SCHEMA,
             cause: cause.name(),
+            verdict: cause.verdict().name(),
             detail: cause.needs_words().then(|| cause.to_string()),
             code: cause.code(),
             signal: cause.signal(),
@@ -132,6 +136,8 @@ impl Report {
                 .collect(),
             limits_hit: outcome.hits.iter().map(Hit::from).collect(),
             started: outcome.started,
+            never_started: outcome.never_started(),
+            attempt: outcome.attempt,
             engine: outcome.engine.as_ref().map(crate::engine::Engine::name),
             isolation: outcome.engine.as_ref().map(|engine| engine.isolation().name()),
             begin: outcome.begin.as_ref().map(|begin| match begin {

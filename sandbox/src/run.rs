@@ -15,6 +15,7 @@ mod lookup;
 mod met;
 mod mount;
 pub mod results;
+mod retry;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ use std::time::{Duration, Instant};
 use guest_init::wire::{Tally, port};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
+use crate::admission;
+use crate::cli::tell;
 use crate::disk;
 use crate::engine::{self, Engine};
 use crate::fs;
@@ -63,6 +66,13 @@ pub struct Streams {
     pub stderr: OwnedFd,
 }
 
+impl Streams {
+    fn try_clone(&self) -> io::Result<Self> {
+        let Self { stdin, stdout, stderr } = self;
+        Ok(Self { stdin: stdin.try_clone()?, stdout: stdout.try_clone()?, stderr: stderr.try_clone()? })
+    }
+}
+
 /// What became of a run.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -70,6 +80,11 @@ pub struct Outcome {
     pub cause: Cause,
     /// Whether the command provably started.
     pub started: bool,
+    /// Whether the guest may have got the command. If not, or if its init has said that nothing of it has run, it provably
+    /// never started; else, unless it has started, nobody knows.
+    pub sent: bool,
+    /// Which attempt this was; the first is 1.
+    pub attempt: u32,
     /// What ran it, if it came to that.
     pub engine: Option<Engine>,
     /// What its machine began with, if it came to that.
@@ -107,6 +122,8 @@ impl Outcome {
         Self {
             cause,
             started: false,
+            sent: false,
+            attempt: 1,
             engine: None,
             begin: None,
             stages,
@@ -132,6 +149,8 @@ enum Error {
     Spec(#[from] crate::spec::Error),
     #[error(transparent)]
     Probe(#[from] engine::ProbeError),
+    #[error(transparent)]
+    Admission(#[from] admission::Error),
     #[error("cannot find the guest's kernel and initramfs")]
     Store(#[from] images::StoreError),
     #[error("cannot keep a template")]
@@ -158,6 +177,8 @@ impl Error {
         match self {
             Self::Spec(_) => Cause::UsageError(text),
             Self::Cancelled(signal) => Cause::Cancelled(*signal),
+            Self::Admission(admission::Error::Cancelled(signal)) => Cause::Cancelled(*signal),
+            Self::Admission(admission::Error::Policy { .. }) => Cause::UsageError(text),
             _ => Cause::SetupError(text),
         }
     }
@@ -167,22 +188,45 @@ impl Error {
 /// shorter: the kernel ends the run with it.
 #[must_use]
 pub fn run(spec: &Spec, streams: Streams, signals: Option<&Signals>) -> Outcome {
+    if spec.retries == 0 {
+        return run_once(spec, streams, signals, false);
+    }
+    let fails = |outcome: &Outcome| {
+        let (attempt, cause) = (outcome.attempt, &outcome.cause);
+        tell(format_args!("sandbox: attempt {attempt} failed before the command started, and is repeated: {cause}"));
+    };
+    let clone = || streams.try_clone().map(|streams| run_once(spec, streams, signals, true));
+    retry::persist(spec.retries, clone, fails)
+}
+
+/// The same; if there may be another attempt, nothing is taken of standard input before the command has started.
+fn run_once(spec: &Spec, streams: Streams, signals: Option<&Signals>, again: bool) -> Outcome {
     let mut outcome = Outcome::refused(Cause::SetupError(String::new()), Stages::begin());
-    outcome.cause = match attempt(spec, streams, signals, &mut outcome) {
+    outcome.cause = match attempt(spec, streams, signals, again, &mut outcome) {
         Ok(cause) => cause,
         Err(error) => error.cause(),
     };
     outcome
 }
 
-fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &mut Outcome) -> Result<Cause, Error> {
+fn attempt(
+    spec: &Spec,
+    streams: Streams,
+    signals: Option<&Signals>,
+    again: bool,
+    outcome: &mut Outcome,
+) -> Result<Cause, Error> {
     let (supply, theirs) = supply(spec)?;
-    let Assembled { mut machine, mut files, mut check, view, lines, disk } = assemble(spec, signals, theirs, outcome)?;
+    let Assembled { lease, mut machine, mut files, mut check, view, lines, disk } =
+        assemble(spec, signals, theirs, false, outcome)?;
     let outputs = [streams.stdout.as_fd(), streams.stderr.as_fd()];
     let mut terminal = Terminal::look(streams.stdin.as_fd(), outputs, spec.terminal.is_some())?;
-    let (control, relays) = lines.connect(streams, spec.output_limit, terminal.gate(), false)?;
+    let held = again.then(Arc::<Gate>::default);
+    let gate = terminal.gate().or_else(|| held.clone());
+    let (control, relays) = lines.connect(streams, spec.output_limit, gate, false)?;
     let furnished = Furnished::Not(&view, &mut check);
-    let mut watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished, &mut terminal);
+    let watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished, &mut terminal);
+    let mut watch = watch.on_start(|| held.iter().for_each(|gate| gate.open()));
     let watched = watch.until_the_end(&mut Ground::Own { machine: &mut machine, files: &mut files }, outcome);
     let session = watch.into_session();
     // From here on its keys are the caller's: whoever waits for results can end that.
@@ -206,6 +250,7 @@ fn attempt(spec: &Spec, streams: Streams, signals: Option<&Signals>, outcome: &m
     }
     files.kill();
     machine.end()?;
+    drop(lease);
     outcome.killed = machine.console().killed().to_vec();
     if cause.is_of_the_machine() {
         outcome.console = machine.console().last_lines(CONSOLE_LINES);

@@ -61,6 +61,8 @@ pub struct Spec {
     pub require_kvm: bool,
     /// What the guest needs to be a host of sandboxes itself, if it is to be one.
     pub nested: Option<Nested>,
+    /// How often the run is repeated at most if it is lost before its command has started.
+    pub retries: u32,
     /// Whether the machine boots even where it could be a copy of one that has.
     pub boot: bool,
     /// Resource limits and file mode mask the command starts with.

@@ -27,6 +27,12 @@ impl Stages {
         self.last = now;
     }
 
+    /// Takes so much time out of the current stage, for another of this name.
+    pub(crate) fn set_aside(&mut self, name: &'static str, duration: Duration) {
+        self.list.push((name, duration));
+        self.last += duration;
+    }
+
     /// The stages, in order, in milliseconds.
     pub fn milliseconds(&self) -> impl Iterator<Item = (&'static str, f64)> + '_ {
         self.list.iter().map(|(name, duration)| (*name, duration.as_secs_f64() * 1e3))

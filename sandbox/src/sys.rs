@@ -11,6 +11,7 @@ pub(crate) mod eventfd;
 pub(crate) mod heap;
 pub(crate) mod kick;
 pub(crate) mod kvm;
+pub(crate) mod locks;
 pub(crate) mod namespace;
 pub(crate) mod pages;
 pub(crate) mod signals;

@@ -40,7 +40,7 @@ const ORDER: [SpecialCodeIndex; CODES] = [
     SpecialCodeIndex::VEOL2,
 ];
 
-/// Whether the keyboard may be read.
+/// Whether the keyboard may be read, or another input that is not to be taken too early.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     open: Mutex<bool>,
@@ -56,6 +56,10 @@ impl Gate {
 
     pub(crate) fn is_open(&self) -> bool {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn open(&self) {
+        self.set(true);
     }
 
     fn set(&self, open: bool) {

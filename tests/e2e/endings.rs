@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use harness::Case;
 use rustix::process::{Pid, Signal, kill_process};
-use tests::tier::{engine, promptly};
+use tests::tier::{engine, patient, promptly};
 use tests::{Bench, Call, Ran, Running};
 
 macro_rules! case {
@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(triple_fault_is_a_guest_reset),
     case!(reset_port_is_a_guest_reset),
     case!(killed_machine_is_a_crash),
+    case!(lost_before_its_command_a_run_is_repeated),
     case!(processor_that_spins_is_stopped_at_the_deadline),
     case!(processor_that_halts_for_good_is_stopped_at_the_deadline),
 ];
@@ -69,13 +70,18 @@ fn reset_port_is_a_guest_reset() -> Result {
 
 /// The process that runs the machine; the other child is the file server.
 pub(crate) fn machine(run: &Running) -> Pid {
+    *machines(run).first().expect("one of its children runs the machine")
+}
+
+/// Likewise, if there is one already.
+fn machines(run: &Running) -> Vec<Pid> {
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.id())).expect("the run has children");
     let numbers = children.split_whitespace().map(|number| number.parse().expect("a number"));
-    let machine = numbers.into_iter().find(|child: &i32| {
+    let runs_the_machine = |child: &i32| {
         let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
-        !line.contains("fs-worker")
-    });
-    machine.and_then(Pid::from_raw).expect("one of them runs the machine")
+        line.contains("qemu") || line.ends_with("vmm\0")
+    };
+    numbers.filter(runs_the_machine).filter_map(Pid::from_raw).collect()
 }
 
 fn killed_machine_is_a_crash() -> Result {
@@ -88,6 +94,36 @@ fn killed_machine_is_a_crash() -> Result {
     Ok(())
 }
 
+/// The first machine is killed while it boots. What came on standard input is still there for the second.
+fn lost_before_its_command_a_run_is_repeated() -> Result {
+    let bench = Bench::new();
+    for (retries, code, attempt) in [("1", 0, 2), ("0", 125, 1)] {
+        let mut child = bench.run(["--boot", "--retries", retries, "--", "cat"]).input("").spawn();
+        child.stdin.take().expect("piped").write_all(b"whole\n").expect("the pipe is there");
+        let begun = Instant::now();
+        let machine = loop {
+            match machines(&child).first() {
+                Some(machine) => break *machine,
+                None => assert!(begun.elapsed() < patient(Duration::from_secs(60)), "no machine starts"),
+            }
+        };
+        kill_process(machine, Signal::KILL).map_err(|error| error.to_string())?;
+        let ran = child.ran();
+        ran.expect(code, if code == 0 { "exited" } else { "vmm_crash" });
+        assert_eq!(ran.report["attempt"], attempt);
+        assert_eq!(ran.report["never_started"], code != 0);
+        let repeated = ran.stderr.contains("sandbox: attempt 1 failed before the command started, and is repeated: ");
+        assert_eq!((repeated, ran.text().as_str()), (attempt == 2, if code == 0 { "whole" } else { "" }));
+    }
+    // Once it has started, never.
+    let child = begun(bench.run(["--retries", "3", "--", "sh", "-c", "echo up; read go"]));
+    kill_process(machine(&child), Signal::KILL).map_err(|error| error.to_string())?;
+    let ran = over(child);
+    ran.expect(125, "vmm_crash");
+    assert_eq!((&ran.report["attempt"], &ran.report["verdict"]), (&1.into(), &"infrastructure".into()));
+    Ok(())
+}
+
 /// What the guest's kernel does to its processors for good, with nothing said and nobody there any more. The report has
 /// the time from the command's start, in which the limit began.
 fn stuck(cpus: &str, how: &str) -> Result {
@@ -97,7 +133,7 @@ fn stuck(cpus: &str, how: &str) -> Result {
     let ran = Bench::new().run(words).wait();
     ran.expect(124, "timeout");
     let timings = &ran.report["timings_ms"];
-    let before = ["prepare", "view", "machine", "boot", "mount", "ready", "start"];
+    let before = ["queue", "prepare", "view", "machine", "boot", "mount", "ready", "start"];
     let before: f64 = before.iter().map(|stage| timings[stage].as_f64().expect("every stage is timed")).sum();
     let after = timings["total"].as_f64().expect("the total is timed") - before;
     let range = LIMIT.as_secs_f64() * 1e3..(LIMIT + promptly()).as_secs_f64() * 1e3;

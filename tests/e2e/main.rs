@@ -5,6 +5,7 @@
 //! fails instead. Cases named `soak::` take longer than CI may and run with `SANDBOX_SOAK=1`. The same cases run on each
 //! engine, in the tiers of [`tests::tier`].
 
+mod admission;
 mod arguments;
 mod caller;
 mod conformance;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let cases = [
+        admission::CASES,
         arguments::CASES,
         caller::CASES,
         conformance::CASES,

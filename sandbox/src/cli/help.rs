@@ -40,6 +40,7 @@ Examples:
   sandbox run -t -- tty                                    # a terminal; -T: none
   sandbox run -T --timeout 10m --kill-after 5s -- make     # first SIGTERM
   sandbox run --no-home-tools --no-config --explain -- make
+  sandbox run --retries 2 -- make check                    # if its machine is lost
   sandbox run --engine qemu --boot --timings -- true       # no copy of a machine
   sandbox run --require-kvm --report-fd 3 -- true 3> run.json
   sandbox run --nested -m 2G -- sandbox run -- true        # one in another

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::spec::Volume;
 
 /// A size in bytes: a number with an optional suffix b, k, m, g or t (powers of 1024).
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let lower = text.to_ascii_lowercase();
     let trimmed = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
     let (digits, shift) = match trimmed.char_indices().next_back() {

@@ -58,6 +58,9 @@ pub struct Arguments {
     /// SIGTERM first
     #[arg(short, long, value_name = "DURATION", value_parser = parse::duration)]
     kill_after: Option<Duration>,
+    /// Run it again, up to so many times, if something of ours failed before the command started; never once it may have
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
     /// Kill the command when it has written more than this
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     output_limit: Option<u64>,
@@ -227,6 +230,7 @@ impl Arguments {
             engine: self.engine,
             require_kvm: self.require_kvm,
             nested: self.nested.then(nested).transpose()?,
+            retries: self.retries,
             boot: self.boot,
             process: caller.process.clone(),
             program: OURSELVES.into(),

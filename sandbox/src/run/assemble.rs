@@ -4,10 +4,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use super::begin::Images;
 use super::images_check::ImagesCheck;
 use super::{Error, Lines, Outcome, request};
+use crate::admission::{self, Lease};
 use crate::devices;
 use crate::disk;
 use crate::engine::{self, Machine};
@@ -29,6 +31,8 @@ pub(super) fn supply(spec: &Spec) -> Result<(Option<Packets>, Option<OwnedFd>), 
 
 /// A machine that has been started, and what goes with it.
 pub(super) struct Assembled {
+    /// What it takes of the host.
+    pub(super) lease: Option<Lease>,
     pub(super) machine: Machine,
     pub(super) files: fs::Worker,
     pub(super) check: ImagesCheck,
@@ -39,18 +43,21 @@ pub(super) struct Assembled {
     pub(super) disk: Option<File>,
 }
 
-/// Starts a machine for this command. With a `supply` further commands may follow.
+/// Starts a machine for this command, once there is room for it. With a `supply` the guest can be told of more connections;
+/// one that is `kept` outlives its command.
 pub(super) fn assemble(
     spec: &Spec,
     signals: Option<&Signals>,
     supply: Option<OwnedFd>,
+    kept: bool,
     outcome: &mut Outcome,
 ) -> Result<Assembled, Error> {
-    let begun = Moment::now();
     spec.check()?;
     let engine = engine::probe(spec.engine, spec.require_kvm, &spec.program)?;
     outcome.engine = Some(engine.clone());
     let store = images::Store::of_user()?;
+    let lease = enter(spec, signals, kept, outcome)?;
+    let begun = Moment::now();
     let images = Images::find(&engine, &store, spec, begun)?;
     let (start, check, begin, notice) = images.begin(spec.boot, signals)?;
     outcome.notices.extend(notice);
@@ -81,7 +88,16 @@ pub(super) fn assemble(
     // The machine starts meanwhile; it needs the files only once its kernel runs.
     unless_cancelled(signals, |call| files.ready(call))?;
     outcome.stages.end("machine");
-    Ok(Assembled { machine, files, check, view, lines, disk })
+    Ok(Assembled { lease, machine, files, check, view, lines, disk })
+}
+
+/// Waits until the host has room for one more machine.
+fn enter(spec: &Spec, signals: Option<&Signals>, kept: bool, outcome: &mut Outcome) -> Result<Option<Lease>, Error> {
+    let queued = Instant::now();
+    let need = admission::Need { memory: spec.memory, cpus: spec.cpus, kept };
+    let lease = admission::enter(need, signals, &mut outcome.notices);
+    outcome.stages.set_aside("queue", queued.elapsed());
+    Ok(lease?)
 }
 
 /// Waits for the file server, unless a signal ends the run meanwhile. Other signals are for a command, and there is none.

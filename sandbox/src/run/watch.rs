@@ -212,12 +212,12 @@ impl<'a> Watch<'a> {
         match (self.phase, message) {
             (Phase::Booting, FromGuest::Hello { version: VERSION }) => {
                 outcome.stages.end("boot");
-                self.furnish()?;
+                self.furnish(outcome)?;
             }
             (Phase::Mounting, FromGuest::Mounted) => {
                 outcome.stages.end("mount");
                 self.check_images()?;
-                self.execute()?;
+                self.execute(outcome)?;
             }
             (Phase::Starting, FromGuest::Ready) => outcome.stages.end("ready"),
             (Phase::Starting, FromGuest::Started) => {
@@ -233,9 +233,11 @@ impl<'a> Watch<'a> {
                 return self.pass_on_kept();
             }
             (Phase::Starting, FromGuest::NotStarted { step, errno }) => {
+                outcome.sent = false;
                 return Ok(Some(exec::not_started(self.spec, step, errno)));
             }
             (Phase::Booting | Phase::Mounting | Phase::Starting, FromGuest::Failed { step, errno }) => {
+                outcome.sent = false;
                 return Ok(Some(exec::failed(self.spec, step, errno)));
             }
             (Phase::Running, FromGuest::Stopped(_)) => self.command_stopped()?,
@@ -274,8 +276,8 @@ impl<'a> Watch<'a> {
     }
 
     /// Has the root assembled, or sends the command if there is one.
-    fn furnish(&mut self) -> Result<(), Error> {
-        let Furnished::Not(view, _) = self.furnished else { return self.execute() };
+    fn furnish(&mut self, outcome: &mut Outcome) -> Result<(), Error> {
+        let Furnished::Not(view, _) = self.furnished else { return self.execute(outcome) };
         self.phase = Phase::Mounting;
         let mount = ToGuest::Mount(mount::message(self.spec, view)?);
         self.send(&mount);
@@ -283,9 +285,10 @@ impl<'a> Watch<'a> {
     }
 
     /// Sends the command.
-    fn execute(&mut self) -> Result<(), Error> {
+    fn execute(&mut self, outcome: &mut Outcome) -> Result<(), Error> {
         self.phase = Phase::Starting;
         let exec = ToGuest::Exec(exec::message(self.spec, self.terminal)?);
+        outcome.sent = true;
         // Whatever the command first asks its terminal is answered by the caller's.
         self.terminal.take();
         self.send(&exec);

@@ -18,6 +18,7 @@ fn spec() -> Spec {
         engine: Choice::Auto,
         require_kvm: false,
         nested: None,
+        retries: 0,
         boot: false,
         process: Process { umask: 0o022, rlimits: vec![] },
         program: OURSELVES.into(),

@@ -47,8 +47,9 @@ impl Keeper {
     }
 
     fn keep(&self, spec: &Spec, supply: OwnedFd, ready: &Ready, outcome: &mut Outcome) -> Result<Cause, Error> {
-        let Assembled { mut machine, mut files, mut check, view, lines, disk: _ } =
-            assemble(spec, None, Some(supply), outcome)?;
+        // Till the end of this, as the machine.
+        let Assembled { lease: _lease, mut machine, mut files, mut check, view, lines, disk: _ } =
+            assemble(spec, None, Some(supply), true, outcome)?;
         let vigil = Vigil {
             keeper: self,
             spec,

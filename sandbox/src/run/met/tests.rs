@@ -23,6 +23,7 @@ fn spec(limits: Limits) -> Spec {
         engine: Choice::Auto,
         require_kvm: false,
         nested: None,
+        retries: 0,
         boot: false,
         process: Process { umask: 0o022, rlimits: vec![] },
         results: Results::default(),

@@ -36,7 +36,7 @@ enum Takes {
     Variable,
 }
 
-const OPTIONS: [(&str, char, Takes); 21] = [
+const OPTIONS: [(&str, char, Takes); 22] = [
     ("memory", 'm', Takes::Size),
     ("output-limit", ' ', Takes::Size),
     ("disk-size", ' ', Takes::Size),
@@ -44,6 +44,7 @@ const OPTIONS: [(&str, char, Takes); 21] = [
     ("timeout", ' ', Takes::Duration),
     ("cpus", ' ', Takes::Count),
     ("pids-limit", ' ', Takes::Count),
+    ("retries", ' ', Takes::Count),
     ("workdir", 'w', Takes::Text),
     ("engine", ' ', Takes::Text),
     ("report", ' ', Takes::Text),
@@ -202,6 +203,7 @@ fn ours(words: &[String]) -> Option<Meaning> {
         ("shm-size", spec.limits.shm.map(u128::from)),
         ("timeout", spec.timeout.map(|time| (time.as_micros() + 500) / 1000)),
         ("cpus", (spec.cpus != 1).then_some(u128::from(spec.cpus))),
+        ("retries", (spec.retries != 0).then_some(u128::from(spec.retries))),
         ("pids-limit", spec.limits.processes.map(u128::from)),
     ];
     let engine = match spec.engine {
