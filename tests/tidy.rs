@@ -52,6 +52,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("landlock::", &["confine"]),
     ("clap_mangen::", &["cli"]),
     ("tar::", &["changes/tar"]),
+    ("quick_junit::", &["junit", "cli/junit"]),
     ("clap_complete::", &["cli"]),
     ("toml::", &["cli/config", "cargo/project"]),
     ("strsim::", &["cli/config"]),

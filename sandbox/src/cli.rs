@@ -4,6 +4,7 @@
 mod complete;
 mod config;
 mod help;
+pub mod junit;
 mod limits;
 pub(crate) mod parse;
 mod results;
@@ -60,6 +61,8 @@ pub enum Verb {
     /// its toolchain, at the same paths; what it writes dies with the machine. Of options of `run` given before the program, each
     /// means the same here.
     Runner(Box<runner::Arguments>),
+    /// Join nextest's JUnit files with the reports of their tests' runs, and with each other
+    Junit(junit::Arguments),
     /// Say what this machine can do, and what to do about the rest
     Doctor,
     /// Let the sandbox.toml of a project give its commands more than they have without it

@@ -20,6 +20,7 @@ mod disk;
 pub mod doctor;
 pub mod engine;
 pub mod fs;
+pub mod junit;
 mod library;
 pub mod memory;
 pub mod outcome;

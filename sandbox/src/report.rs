@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The machine-readable account of a run: one JSON object, schema version 1 (docs/report.md).
 
+pub mod kept;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;

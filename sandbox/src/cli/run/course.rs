@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::{Arguments, complain, explain, say, write_report};
 use crate::caller::Caller;
 use crate::cli::{FAILURE, config, tell};
-use crate::report::Report;
+use crate::report::{Report, kept};
 use crate::run::Outcome;
 use crate::spec::Spec;
 use crate::usage::Table;
@@ -54,8 +54,12 @@ pub(in crate::cli) fn carry_out(
     if usage {
         tell(format_args!("{}", Table(&outcome)));
     }
+    let account = Report::new(&outcome, spec.as_ref());
+    if let Err((path, error)) = kept::keep(&account) {
+        tell(format_args!("sandbox: cannot keep the report as {}: {error}", path.display()));
+    }
     if let Some(mut file) = report
-        && let Err(error) = write_report(&mut file, &Report::new(&outcome, spec.as_ref()))
+        && let Err(error) = write_report(&mut file, &account)
     {
         tell(format_args!("sandbox: cannot write the report: {error}"));
         return End { code: ExitCode::from(FAILURE), signal: None };
