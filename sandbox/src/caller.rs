@@ -2,6 +2,7 @@
 //! The process that called us, as far as a run takes after it: its directory, environment, user and limits.
 
 mod account;
+mod status;
 
 pub use account::{Account, account};
 
@@ -12,9 +13,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Resource, Rlimit, getgid, getgroups, getrlimit, getuid, setrlimit, umask};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::spec::{Process, User};
+use status::Status;
 
 /// Variables a command gets without being asked for. The rest of the environment may hold secrets and does not pass
 /// unless named with `-e`.
@@ -62,19 +64,19 @@ pub struct Caller {
     pub user: User,
     /// Its limits.
     pub process: Process,
+    /// The signals that it has us ignore: for number n the bit n - 1.
+    pub ignored: u64,
     /// Which of its standard streams are terminals: input, output, error.
     pub terminals: [bool; 3],
 }
 
 impl Caller {
-    /// Looks at this process. To be called before any thread is started: the mask can only be read by setting it.
+    /// Looks at this process, and has it write files as large as it may.
     ///
     /// # Errors
-    /// If the working directory does not exist any more.
+    /// If the working directory does not exist any more, or there is no `/proc`.
     pub fn look() -> io::Result<Self> {
-        let mask = umask(rustix::fs::Mode::empty());
-        umask(mask);
-        let caller = Self::with_mask(mask.bits())?;
+        let caller = Self::look_on()?;
         // Remembered for the command; guest memory counts as a file, so ours goes as high as it may.
         let (_, now, most) = caller.process.rlimits[0];
         if now != most {
@@ -84,17 +86,12 @@ impl Caller {
         Ok(caller)
     }
 
-    /// The same at any time and without a change to this process: the kernel is asked for the mask in another way.
+    /// The same without a change to this process.
     ///
     /// # Errors
     /// If the working directory does not exist any more, or there is no `/proc`.
     pub fn look_on() -> io::Result<Self> {
-        let status = std::fs::read_to_string("/proc/self/status")?;
-        let mask = status.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("Umask:")?.trim(), 8).ok());
-        Self::with_mask(mask.ok_or_else(|| io::Error::other("/proc/self/status tells no file mode mask"))?)
-    }
-
-    fn with_mask(umask: u32) -> io::Result<Self> {
+        let status = Status::read()?;
         let rlimits = LIMITS.map(|(number, resource)| {
             let limit = getrlimit(resource);
             let most = if number == 7 { NOFILE_MAX } else { u64::MAX };
@@ -109,12 +106,9 @@ impl Caller {
                 )
             })?,
             environment: env::vars_os().collect(),
-            user: User {
-                uid: getuid().as_raw(),
-                gid: getgid().as_raw(),
-                groups: getgroups()?.into_iter().map(rustix::process::Gid::as_raw).collect(),
-            },
-            process: Process { umask, rlimits: rlimits.to_vec() },
+            user: User { uid: status.user()?, gid: status.group()?, groups: status.groups()? },
+            process: Process { umask: status.umask()?, rlimits: rlimits.to_vec() },
+            ignored: status.ignored()?,
             terminals: [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()],
         })
     }
@@ -164,6 +158,7 @@ mod tests {
                 .to_vec(),
             user: User { uid: 0, gid: 0, groups: vec![] },
             process: Process { umask: 0, rlimits: vec![] },
+            ignored: 0,
             terminals: [false; 3],
         };
         let names: Vec<OsString> = caller.passed().into_iter().map(|(name, _)| name).collect();

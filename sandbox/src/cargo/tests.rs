@@ -9,6 +9,7 @@ fn caller(directory: &Path, variables: &[(&str, &Path)]) -> Caller {
         environment: variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
         user: User { uid: 1000, gid: 1000, groups: vec![] },
         process: Inherited { umask: 0o022, rlimits: vec![] },
+        ignored: 0,
         terminals: [false; 3],
     }
 }

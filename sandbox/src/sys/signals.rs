@@ -7,9 +7,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Signals that end a run: hang-up, interrupt, termination.
@@ -66,48 +64,28 @@ impl Sender {
     }
 }
 
-/// What becomes of a signal without anybody's doing.
-#[derive(Debug, Clone, Copy)]
-enum Disposition {
-    Default,
-    Ignore,
-}
-
-/// Whether this process ignored the signal until now, as it may have been told by its caller; and sets what becomes of
-/// it from now on, if that is given.
-fn ignored(signal: i32, new: Option<Disposition>) -> bool {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: all zero bits are a valid action, also should the call fail, which reads one of them and writes the other.
-    // The new one has no handler, so no code of ours runs at any moment it does not expect.
-    unsafe {
-        let set = new.map(|new| libc::sigaction {
-            sa_sigaction: match new {
-                Disposition::Default => libc::SIG_DFL,
-                Disposition::Ignore => libc::SIG_IGN,
-            },
-            ..action.assume_init()
-        });
-        libc::sigaction(signal, set.as_ref().map_or(ptr::null(), ptr::from_ref), action.as_mut_ptr());
-        action.assume_init().sa_sigaction == libc::SIG_IGN
-    }
+/// Sets what becomes of a signal without anybody's doing.
+fn dispose(signal: i32, disposition: libc::sighandler_t) {
+    // SAFETY: what is set here is no handler, so no code of ours runs at any moment it does not expect.
+    unsafe { libc::signal(signal, disposition) };
 }
 
 impl Signals {
-    /// Blocks the signals for this thread and those it will start, but for those that our caller has us ignore, and
-    /// opens the descriptor. To be called before any thread is started.
+    /// Blocks the signals for this thread and those it will start, but for those that our caller has us ignore (for
+    /// number n the bit n - 1), and opens the descriptor. To be called before any thread is started.
     ///
     /// Undoes as well what a caller may have left that would break us: ignored children cannot be waited for; and makes a
     /// limit of file sizes an error instead of our death, for guest memory counts as a file.
     ///
     /// # Errors
     /// Those of signalfd(2).
-    pub fn block() -> io::Result<Self> {
-        ignored(libc::SIGCHLD, Some(Disposition::Default));
-        ignored(libc::SIGXFSZ, Some(Disposition::Ignore));
+    pub fn block(ignored: u64) -> io::Result<Self> {
+        dispose(libc::SIGCHLD, libc::SIG_DFL);
+        dispose(libc::SIGXFSZ, libc::SIG_IGN);
         let mut set = SigSet::empty();
         for signal in ENDING.into_iter().chain(FORWARDED) {
             // What our caller has us ignore (nohup(1), a shell's background job) is none of our business.
-            if !ignored(signal, None) {
+            if ignored >> (signal - 1) & 1 == 0 {
                 set.add(Signal::try_from(signal)?);
             }
         }
@@ -201,7 +179,7 @@ pub(crate) fn die_of(number: i32) {
     let most = rustix::process::getrlimit(Resource::Core).maximum;
     let _no_file = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: most });
     let _no_program = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    ignored(number, Some(Disposition::Default));
+    dispose(number, libc::SIG_DFL);
     let _it_ends_us = SigSet::from(signal).thread_unblock().and_then(|()| raise(signal));
 }
 

@@ -79,8 +79,8 @@ fn prepare(
     make: impl FnOnce(&Arguments, &Caller) -> Result<Spec, String>,
 ) -> Result<Prepared, Cause> {
     let look = |error: io::Error| Cause::SetupError(format!("cannot look at the calling process: {error}"));
-    let signals = Signals::block().map_err(look)?;
     let caller = Caller::look().map_err(look)?;
+    let signals = Signals::block(caller.ignored).map_err(look)?;
     let spec = make(arguments, &caller).map_err(Cause::UsageError)?;
     spec.check().map_err(|error| Cause::UsageError(error.to_string()))?;
     Ok(Prepared { spec, signals, seen: caller.terminals[2] })

@@ -13,6 +13,7 @@ fn caller() -> Caller {
             .to_vec(),
         user: User { uid: 1000, gid: 1000, groups: vec![24] },
         process: Process { umask: 0o022, rlimits: vec![] },
+        ignored: 0,
         terminals: [false; 3],
     }
 }
