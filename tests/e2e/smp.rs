@@ -70,22 +70,32 @@ fn threads_on_every_cpu_compute_the_right_result() -> Result {
 const JOB: &str =
     "count() { i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; }; count & count; wait; echo up; read line; true";
 
-/// On a host with a processor for each virtual one, a job is over when the busiest of their threads is.
+/// On a host with a processor for each virtual one, a job is over when the busiest of their threads is. What else the host does
+/// counts as theirs and only ever adds, so of runs that take turns the quickest are compared.
 fn two_cpus_share_the_work() -> Result {
     let bench = Bench::new();
-    let [one, two] = ["1", "2"].map(|cpus| {
-        let mut run = bench.run(["--cpus", cpus, "--", "sh", "-c", JOB]).input("").spawn();
-        let mut line = String::new();
-        BufReader::new(run.stdout.take().expect("piped")).read_line(&mut line).expect("the job is done");
-        assert_eq!(line, "up\n");
-        let times = processor_times(run.id());
-        assert_eq!(times.len().to_string(), cpus);
-        drop(run.stdin.take());
-        run.ran().expect(0, "exited");
-        times.into_iter().max().expect("there is one")
-    });
+    let mut least = [u64::MAX; 2];
+    for _ in 0..3 {
+        for (least, cpus) in least.iter_mut().zip([1, 2]) {
+            *least = busiest(&bench, cpus).min(*least);
+        }
+    }
+    let [one, two] = least;
     assert!(two * 4 < one * 3, "the busier of two ran for {two} ticks, one alone for {one}");
     Ok(())
+}
+
+/// For how long the busiest of so many has run when the job is done.
+fn busiest(bench: &Bench, cpus: usize) -> u64 {
+    let mut run = bench.run(["--cpus", &cpus.to_string(), "--", "sh", "-c", JOB]).input("").spawn();
+    let mut line = String::new();
+    BufReader::new(run.stdout.take().expect("piped")).read_line(&mut line).expect("the job is done");
+    assert_eq!(line, "up\n");
+    let times = processor_times(run.id());
+    assert_eq!(times.len(), cpus);
+    drop(run.stdin.take());
+    run.ran().expect(0, "exited");
+    times.into_iter().max().expect("there is one")
 }
 
 /// For how many ticks the thread of each virtual CPU has run (proc_pid_stat(5)).
