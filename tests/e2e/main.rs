@@ -15,6 +15,7 @@ mod endings;
 mod files;
 mod isolation;
 mod jobs;
+mod keep;
 mod kill;
 mod limits;
 mod machines;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         files::CASES,
         isolation::CASES,
         jobs::CASES,
+        keep::CASES,
         kill::CASES,
         limits::CASES,
         machines::CASES,

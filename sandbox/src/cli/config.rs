@@ -9,6 +9,8 @@ mod files;
 mod keys;
 pub(super) mod trust;
 
+pub(super) use trust::state;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -66,16 +68,19 @@ impl Source {
 type Settings = BTreeMap<&'static str, Setting>;
 
 /// Adds to what was typed what files and the environment say; or says why that cannot be.
-pub(super) fn apply(typed: Arguments) -> (Arguments, Option<String>) {
+pub(super) fn apply(mut typed: Arguments) -> (Arguments, Option<String>) {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let gathered = if typed.no_config { Ok(Vec::new()) } else { files(&variable) }
         .and_then(|files| gather(files, &variable, |found| trust::holds(found, &variable)));
     match gathered {
         Err(error) => (typed, Some(crate::explain(&error))),
-        Ok((settings, _)) if settings.is_empty() => (typed, None),
+        Ok((settings, _)) if settings.is_empty() => {
+            typed.words = env::args_os().collect();
+            (typed, None)
+        }
         Ok((settings, sources)) => match again(env::args_os().collect(), &settings) {
-            Ok(mut arguments) => {
-                arguments.sources = sources;
+            Ok((mut arguments, words)) => {
+                (arguments.sources, arguments.words) = (sources, words);
                 arguments.command = typed.command;
                 (arguments, None)
             }
@@ -138,15 +143,16 @@ fn merge(all: &mut Settings, later: Settings) {
     }
 }
 
-/// What was typed, read once more behind the words of the settings.
-fn again(typed: Vec<OsString>, settings: &Settings) -> Result<Arguments, String> {
+/// What was typed, read once more behind the words of the settings; and all those words.
+fn again(typed: Vec<OsString>, settings: &Settings) -> Result<(Arguments, Vec<OsString>), String> {
     let words = settings.values().flat_map(|setting| setting.words.iter().cloned());
     let mut typed = typed.into_iter();
     // The program and its verb come first.
-    let all: Vec<OsString> = typed.by_ref().take(2).chain(words).collect();
-    match Cli::try_parse_from(all.into_iter().chain(typed)).map(|cli| cli.verb) {
-        Ok(Verb::Run(arguments) | Verb::Shell(arguments)) => Ok(*arguments),
-        Ok(Verb::Runner(arguments)) => Ok(arguments.run),
+    let mut all: Vec<OsString> = typed.by_ref().take(2).chain(words).collect();
+    all.extend(typed);
+    match Cli::try_parse_from(&all).map(|cli| cli.verb) {
+        Ok(Verb::Run(arguments) | Verb::Shell(arguments)) => Ok((*arguments, all)),
+        Ok(Verb::Runner(arguments)) => Ok((arguments.run, all)),
         Ok(_) => Err("the configuration makes no sense for this".to_owned()),
         Err(error) => Err(format!("what was configured and what was typed do not go together: {error}")),
     }

@@ -234,7 +234,7 @@ fn flags_come_last() {
     let place = Place::new();
     place.user("memory = '2G'\nvolumes = ['/a:/b']\nhome_tools = false");
     let (settings, _) = gather(place.found(), &place.variable(), |_| Ok(false)).expect("makes sense");
-    let text = |words| format!("{:?}", again(typed(words), &settings).expect("parses"));
+    let text = |words| format!("{:?}", again(typed(words), &settings).expect("parses").0);
     assert!(text(&["-m", "3G", "--", "true"]).contains("memory: 3221225472"));
     let plain = text(&["-v/c:/d", "true"]);
     for part in ["memory: 2147483648", "\"/a\"", "\"/c\"", "no_home_tools: true", "command: [\"true\"]"] {
