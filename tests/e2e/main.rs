@@ -8,6 +8,7 @@
 mod admission;
 mod arguments;
 mod caller;
+mod completions;
 mod conformance;
 mod counts;
 mod disk;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         admission::CASES,
         arguments::CASES,
         caller::CASES,
+        completions::CASES,
         conformance::CASES,
         counts::CASES,
         disk::CASES,
