@@ -35,6 +35,11 @@ pub(super) enum Error {
         "{key} in {path:?} would let the command see or use more; look at that file, and if you agree run: sandbox trust {directory:?}"
     )]
     Untrusted { key: &'static str, path: PathBuf, directory: PathBuf },
+    #[error(
+        "{path:?} belongs to another user (number {owner}), who could have laid it there for you; look at that file, and if you agree \
+         run: sandbox trust {directory:?}; --no-config does without"
+    )]
+    Stranger { path: PathBuf, owner: u32, directory: PathBuf },
     #[error("cannot {attempt} {path:?}")]
     Store { attempt: &'static str, path: PathBuf, source: io::Error },
     #[error("there is no sandbox.toml in {0:?} or above it")]
@@ -108,6 +113,11 @@ fn gather(
     let mut all = Settings::new();
     let mut sources = Vec::new();
     for found in files {
+        if let Some(owner) = found.stranger
+            && !trusted(&found)?
+        {
+            return Err(Error::Stranger { owner, directory: found.directory(), path: found.path });
+        }
         let own = keys::read(&found)?;
         let mut place = format!("{:?}", found.path);
         if found.project

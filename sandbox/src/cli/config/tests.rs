@@ -211,6 +211,26 @@ fn trust_is_in_what_was_seen_and_where() {
 }
 
 #[test]
+fn a_strangers_file_is_read_only_once_trusted() {
+    let found = |text: &str, project: bool| {
+        let stranger = project.then_some(1234);
+        vec![Found { path: "/tmp/sandbox.toml".into(), text: text.to_owned(), project, stranger }]
+    };
+    let gathered = |found, trusted| gather(found, &|_: &str| None, |_| Ok(trusted)).map(drop);
+    for text in ["memory = '512M'", "", "no such key"] {
+        let error = crate::explain(&gathered(found(text, true), false).expect_err("a stranger's"));
+        for part in ["/tmp/sandbox.toml", "1234", "sandbox trust \"/tmp\"", "--no-config"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+    gathered(found("memory = '512M'", true), true).expect("trusted");
+    gathered(found("memory = '512M'", false), false).expect("the user's own");
+    let place = Place::new();
+    place.sandbox_toml("memory = '512M'");
+    assert_eq!(place.found()[0].stranger, None);
+}
+
+#[test]
 fn the_search_ends_at_the_home_directory() {
     let place = Place::new();
     let inner = place.project().join("src");
@@ -309,7 +329,7 @@ proptest! {
     /// Whatever lies there is settings or a refusal.
     #[test]
     fn hostile_files_do_no_harm(text in ".{0,200}|[a-z_]{1,12} = ('[ -~]{0,20}'|[0-9.]{1,30}|\\[[^\\]]{0,20}\\])") {
-        let found = Found { path: "/x/sandbox.toml".into(), text, project: true };
+        let found = Found { path: "/x/sandbox.toml".into(), text, project: true, stranger: None };
         let _either = gather(vec![found], &|_: &str| None, |_| Ok(true));
     }
 }
