@@ -176,7 +176,10 @@ enum Error {
 
 impl Error {
     fn cause(&self) -> Cause {
-        let text = crate::explain(self);
+        let mut text = crate::explain(self);
+        if is_too_large(self) {
+            text.push_str("; guest memory and its disk count as files: raise the limit of file sizes (ulimit -f)");
+        }
         match self {
             Self::Spec(_) => Cause::UsageError(text),
             Self::Cancelled(signal) => Cause::Cancelled(*signal),
@@ -185,6 +188,13 @@ impl Error {
             _ => Cause::SetupError(text),
         }
     }
+}
+
+/// Whether a limit of file sizes was met.
+fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::FileTooLarge))
 }
 
 /// Runs a command. The calling thread must be one that lives as long as the process or the run, whichever is

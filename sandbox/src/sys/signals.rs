@@ -92,6 +92,12 @@ fn ignored(signal: i32, new: Option<Disposition>) -> bool {
     }
 }
 
+/// Makes a limit of file sizes an error for this thread and those it will start, and not the end of the process: guest memory
+/// counts as a file.
+pub(crate) fn outlive_file_limit() -> io::Result<()> {
+    Ok(SigSet::from(Signal::SIGXFSZ).thread_block()?)
+}
+
 impl Signals {
     /// Blocks the signals for this thread and those it will start, but for those that our caller has us ignore, and
     /// opens the descriptor. To be called before any thread is started.
