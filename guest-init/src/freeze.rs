@@ -5,15 +5,13 @@
 
 use crate::{
     frozen::{self, MOST_KEPT},
-    sys,
+    machine, sys,
 };
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
 use rustix::{
-    fd::AsFd,
-    fs::{Mode, OFlags, openat},
+    fs::OFlags,
     io::{Result, read},
-    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
     system::{RebootCommand, reboot},
 };
 
@@ -35,10 +33,7 @@ fn kept() -> Result<Vec<Range<u64>>> {
     const PAGE: u64 = 4096;
     /// In the first megabyte all is reserved, for reasons of each machine's own; our page is there, too.
     const LOW: u64 = 256;
-    let context = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_create(context.as_fd())?;
-    let system = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    let flags = openat(&system, c"kpageflags", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = machine::told(c"kpageflags", OFlags::RDONLY)?;
     let mut chunk = vec![0; 64 << 10];
     let (mut kept, mut first, mut page) = (Vec::new(), None, 0);
     loop {

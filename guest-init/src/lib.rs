@@ -30,6 +30,8 @@ pub mod failure;
 #[cfg(any(feature = "init", test))]
 pub mod freeze;
 #[cfg(any(feature = "init", test))]
+pub mod log;
+#[cfg(any(feature = "init", test))]
 pub mod lookup;
 #[cfg(any(feature = "init", test))]
 pub mod machine;

@@ -9,8 +9,11 @@ use crate::{
     sys,
     wire::{Clock, Exec, Step},
 };
+use core::ffi::CStr;
 use rustix::{
-    fs::{Mode, OFlags, open},
+    fd::{AsFd, OwnedFd},
+    fs::{Mode, OFlags, open, openat},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
     net::{AddressFamily, SocketFlags, SocketType, socket_with},
     system::sethostname,
     time::{ClockId, Timespec, clock_settime},
@@ -24,6 +27,17 @@ pub fn personalize(exec: &Exec) -> Result<(), Failure> {
     seed(&exec.entropy)?;
     set_clock(exec.clock)?;
     sethostname(&exec.hostname).map_err(at(Step::Hostname))
+}
+
+/// Opens a file in which the kernel tells of the machine (proc(5)). Init has no `/proc`: what a command sees there is its own.
+///
+/// # Errors
+/// The kernel's.
+pub fn told(name: &CStr, how: OFlags) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let system = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    openat(&system, name, how | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Sets the wall clock.

@@ -28,15 +28,16 @@ use rustix::{
 };
 
 /// Does as an [`Exec`] says; returns without an error if the command could not be started at all, or when the host has no
-/// more to say of it and goes on to something else.
+/// more to say of it and goes on to something else. What the command stood on is given back, for others beside it.
 ///
 /// # Errors
 /// Only those of the control connection; all others the host has been told of.
-pub fn run(control: &mut Control, group: Group, room: Room, exec: Exec) -> Result<(), Error> {
+pub fn run(control: &mut Control, group: Group, room: Room, exec: Exec) -> Result<(Group, Room), Error> {
     // Dialled first and awaited last: the host's answers arrive while the machine is being set up.
     let streams = Dial::begin(control);
     if let Err(failure) = machine::personalize(&exec).and_then(|()| limit(&group, &exec)) {
-        return control.fail(failure);
+        control.fail(failure)?;
+        return Ok((group, room));
     }
     control.send(FromGuest::Ready)?;
     match start(&exec, &group, streams) {
@@ -58,11 +59,12 @@ pub fn run(control: &mut Control, group: Group, room: Room, exec: Exec) -> Resul
             // The host has no more to say of this command: nothing of it stays.
             run.namespace.end();
             run.group.remove();
-            watched
+            watched.map(|()| (run.group, run.room))
         }
         Err(Failure { step, errno }) => {
             group.remove();
-            control.send(FromGuest::NotStarted { step, errno: errno.raw_os_error() })
+            control.send(FromGuest::NotStarted { step, errno: errno.raw_os_error() })?;
+            Ok((group, room))
         }
     }
 }
@@ -237,7 +239,7 @@ impl Run {
     fn obey(&mut self, control: &mut Control) -> Result<(), Error> {
         while let Some(message) = control.arrived() {
             match message {
-                message @ ToGuest::Tell(_) => {
+                message @ (ToGuest::Tell(_) | ToGuest::Log(_) | ToGuest::Beside(_)) => {
                     control.put_back(message);
                     self.dismissed = true;
                     break;
@@ -256,7 +258,7 @@ impl Run {
                         _ = terminal.resize(size);
                     }
                 }
-                ToGuest::Mount(_) | ToGuest::Exec(_) | ToGuest::Beside(_) => control.fail(Failure::PROTOCOL)?,
+                ToGuest::Mount(_) | ToGuest::Exec(_) => control.fail(Failure::PROTOCOL)?,
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::{
     control::{Control, Error},
     devices,
     failure::Failure,
-    freeze, machine, mounts,
+    freeze, log, machine, mounts,
     room::Room,
     run,
     sys::{self, Clone},
@@ -75,7 +75,7 @@ fn converse(
                 None => control.fail(Failure::PROTOCOL)?,
             },
             ToGuest::Exec(exec) => match group.take() {
-                Some((group, room)) => run::run(control, group, room, exec)?,
+                Some((own, room)) => group = Some(run::run(control, own, room, exec)?),
                 None => control.fail(Failure::PROTOCOL)?,
             },
             ToGuest::Beside(_) if group.is_none() => control.fail(Failure::PROTOCOL)?,
@@ -97,6 +97,12 @@ fn converse(
                 }
                 None => control.fail(Failure::PROTOCOL)?,
             },
+            ToGuest::Log(number) => {
+                if copy(control)? {
+                    log::tell(number);
+                    sys::exit(0);
+                }
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ pub use tell::Tell;
 pub use terminal::{CODES, Modes, Size, TERMIOS, Terminal};
 
 /// Version of this protocol. Both ends must be of the same: they are built together.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 
 /// Length of a frame's header in bytes.
 pub const HEADER_LEN: usize = 8;
@@ -68,11 +68,14 @@ pub enum ToGuest {
     Ping,
     /// Run a command beside others, the one of this number (at least 1): another process of init's dials its control
     /// port, says [`FromGuest::Hello`] and waits for its [`ToGuest::Exec`]. When that connection is closed, whatever is
-    /// left of the command is killed. Only after [`ToGuest::Mount`], and instead of an [`ToGuest::Exec`] here.
+    /// left of the command is killed. Only after [`ToGuest::Mount`]. What is left of a command of this conversation is
+    /// killed first.
     Beside(u32),
     /// Tell of files, as [`crate::record`] says, over the control connection of a number that no command has. What is left
     /// of the command that this conversation is about is killed first. Only after [`ToGuest::Mount`].
     Tell(Tell),
+    /// Tell what the kernel has logged, in its own words and to the end of the connection, as [`ToGuest::Tell`] does of files.
+    Log(u32),
 }
 
 /// What the guest says.

@@ -5,6 +5,7 @@ mod complete;
 mod config;
 mod help;
 pub mod junit;
+mod keep;
 mod limits;
 pub(crate) mod parse;
 mod results;

@@ -23,6 +23,7 @@ use crate::sys::tsc::Moment;
 use crate::virtio::{Device, Id};
 
 pub use console::Console;
+pub(crate) use console::legible;
 pub use probe::apart::{SUBCOMMAND as TRIAL, answer as try_kvm};
 pub use probe::{Error as ProbeError, Finding, distrust_kvm, kvm, probe, qemu as find_qemu, survey};
 pub(crate) use template::Frozen;

@@ -21,7 +21,7 @@ use crate::engine::{Engine, Isolation};
 use crate::outcome::Cause;
 use crate::run::Outcome;
 use crate::run::kept::Kept;
-use crate::spec::{self, Choice, Limits, MEMORY_DEFAULT, MEMORY_STEP, Results, Sight, Spec, Volume};
+use crate::spec::{self, Choice, Keep, Limits, MEMORY_DEFAULT, MEMORY_STEP, Results, Sight, Spec, Volume};
 
 /// A virtual machine that runs commands, as many as are asked of it, one after the other or at the same time.
 ///
@@ -264,6 +264,7 @@ impl Builder {
             process: caller.process,
             program,
             results: Results::default(),
+            keep: Keep::Never,
         };
         base.check()?;
         let (kept, outcome) = Kept::boot(&base).map_err(Error::Machine)?;

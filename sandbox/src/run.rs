@@ -46,7 +46,7 @@ use assemble::{Assembled, assemble, supply};
 pub use begin::Begin;
 use ground::Ground;
 pub use met::Hit;
-use results::Keeping;
+use results::{Keeping, Visit};
 use watch::{Furnished, Watch};
 
 /// How long output that the guest had sent before its machine ended may take to reach its reader.
@@ -113,6 +113,8 @@ pub struct Outcome {
     pub unfound: Vec<String>,
     /// What was kept of what the command changed.
     pub results: results::Taken,
+    /// What tells of a failure, if that was to be kept.
+    pub evidence: Option<results::Evidence>,
 }
 
 impl Outcome {
@@ -138,6 +140,7 @@ impl Outcome {
             notices: Vec::new(),
             unfound: Vec::new(),
             results: results::Taken::default(),
+            evidence: None,
         }
     }
 }
@@ -173,7 +176,10 @@ enum Error {
 
 impl Error {
     fn cause(&self) -> Cause {
-        let text = crate::explain(self);
+        let mut text = crate::explain(self);
+        if is_too_large(self) {
+            text.push_str("; guest memory and its disk count as files: raise the limit of file sizes (ulimit -f)");
+        }
         match self {
             Self::Spec(_) => Cause::UsageError(text),
             Self::Cancelled(signal) => Cause::Cancelled(*signal),
@@ -184,25 +190,42 @@ impl Error {
     }
 }
 
+/// Whether a limit of file sizes was met.
+fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::FileTooLarge))
+}
+
 /// Runs a command. The calling thread must be one that lives as long as the process or the run, whichever is
 /// shorter: the kernel ends the run with it.
 #[must_use]
 pub fn run(spec: &Spec, streams: Streams, signals: Option<&Signals>) -> Outcome {
+    run_and_visit(spec, streams, signals, None)
+}
+
+/// The same, with a shell in the machine if the command fails.
+pub(crate) fn run_and_visit(
+    spec: &Spec,
+    streams: Streams,
+    signals: Option<&Signals>,
+    visit: Option<&Visit>,
+) -> Outcome {
     if spec.retries == 0 {
-        return run_once(spec, streams, signals, false);
+        return run_once(spec, streams, signals, visit, false);
     }
     let fails = |outcome: &Outcome| {
         let (attempt, cause) = (outcome.attempt, &outcome.cause);
         tell(format_args!("sandbox: attempt {attempt} failed before the command started, and is repeated: {cause}"));
     };
-    let clone = || streams.try_clone().map(|streams| run_once(spec, streams, signals, true));
+    let clone = || streams.try_clone().map(|streams| run_once(spec, streams, signals, visit, true));
     retry::persist(spec.retries, clone, fails)
 }
 
 /// The same; if there may be another attempt, nothing is taken of standard input before the command has started.
-fn run_once(spec: &Spec, streams: Streams, signals: Option<&Signals>, again: bool) -> Outcome {
+fn run_once(spec: &Spec, streams: Streams, signals: Option<&Signals>, visit: Option<&Visit>, again: bool) -> Outcome {
     let mut outcome = Outcome::refused(Cause::SetupError(String::new()), Stages::begin());
-    outcome.cause = match attempt(spec, streams, signals, again, &mut outcome) {
+    outcome.cause = match attempt(spec, streams, signals, visit, again, &mut outcome) {
         Ok(cause) => cause,
         Err(error) => error.cause(),
     };
@@ -213,10 +236,11 @@ fn attempt(
     spec: &Spec,
     streams: Streams,
     signals: Option<&Signals>,
+    visit: Option<&Visit>,
     again: bool,
     outcome: &mut Outcome,
 ) -> Result<Cause, Error> {
-    let (supply, theirs) = supply(spec)?;
+    let (supply, theirs) = supply(spec, visit.is_some())?;
     let Assembled { lease, mut machine, mut files, mut check, view, lines, disk } =
         assemble(spec, signals, theirs, false, outcome)?;
     let outputs = [streams.stdout.as_fd(), streams.stderr.as_fd()];
@@ -227,7 +251,8 @@ fn attempt(
     let furnished = Furnished::Not(&view, &mut check);
     let watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished, &mut terminal);
     let mut watch = watch.on_start(|| held.iter().for_each(|gate| gate.open()));
-    let watched = watch.until_the_end(&mut Ground::Own { machine: &mut machine, files: &mut files }, outcome);
+    let mut ground = Ground::Own { machine: &mut machine, files: &mut files };
+    let watched = watch.until_the_end(&mut ground, outcome);
     let session = watch.into_session();
     // From here on its keys are the caller's: whoever waits for results can end that.
     terminal.leave();
@@ -235,18 +260,9 @@ fn attempt(
     check.passed()?;
     let mut cause = watched?;
     if let Some(supply) = &supply {
-        let mut keeping = Keeping::new(session, supply, signals);
-        let kept = keeping.keep(spec, &cause, &mut outcome.results);
-        match (kept, keeping.ended_by()) {
-            (Ok(()), _) => {}
-            (Err(_), Some(signal)) => cause = Cause::Cancelled(signal),
-            // What was asked for is not there, whatever the command did.
-            (Err(error), None) => {
-                let why = crate::explain(&error);
-                cause = Cause::SetupError(format!("cannot keep the command's results: {why}"));
-            }
-        }
-        outcome.stages.end("results");
+        outcome.cause = cause;
+        Keeping::new(session, supply, signals).follow(spec, visit, &mut ground, &relays, outcome);
+        cause = outcome.cause.clone();
     }
     files.kill();
     machine.end()?;
@@ -254,6 +270,9 @@ fn attempt(
     outcome.killed = machine.console().killed().to_vec();
     if cause.is_of_the_machine() {
         outcome.console = machine.console().last_lines(CONSOLE_LINES);
+    }
+    if let Some(evidence) = &mut outcome.evidence {
+        evidence.console = machine.console().last_lines(usize::MAX);
     }
     relays.settle(outcome, &mut cause)?;
     outcome.stages.end("end");

@@ -69,6 +69,8 @@ pub struct Spec {
     pub process: Process,
     /// What is to be kept of what the command changed.
     pub results: Results,
+    /// When what tells of a failure is gathered before the machine is gone.
+    pub keep: Keep,
     /// The program that serves files and runs the machine, in processes of their own: this one, or what a program that
     /// uses this library has in its place.
     pub program: PathBuf,
@@ -148,6 +150,18 @@ pub enum Choice {
     Kvm,
     /// Emulation by QEMU.
     Qemu,
+}
+
+/// When what tells of a failure is gathered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Keep {
+    /// Never.
+    #[default]
+    Never,
+    /// When the command or its machine failed.
+    OnFailure,
+    /// However it ended.
+    Always,
 }
 
 /// What is to be kept of what a command changed.

@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     case!("disk::memory_is_as_scarce_as_without", hog),
     case!("disk::files_are_as_in_memory", files),
     case!("disk::nothing_is_left_and_nothing_can_be_made", nowhere),
+    case!("disk::limit_of_file_sizes_is_the_commands", limit_of_file_sizes),
     case!("soak::four_gibibytes_in_a_small_machine", soak),
 ];
 
@@ -107,5 +108,24 @@ fn nowhere() -> Result {
     assert!(ran.stderr.contains("missing") && ran.stderr.contains("TMPDIR"), "{}", ran.stderr);
     let ran = bench.run(["--disk-size", "2T", "true"]).wait();
     ran.expect(125, "usage_error");
+    Ok(())
+}
+
+/// What the caller can raise does not hold for us, who write the disk; what it cannot is told.
+fn limit_of_file_sizes() -> Result {
+    let bench = Bench::new();
+    let limited = |ulimit: &str| {
+        let call = bench.run(["--disk-size", "2G", "--", "sh", "-c", "ulimit -f; head -c 2M /dev/zero > /var/tmp/x"]);
+        let mut own = bench.host(["sh", "-c", &format!("ulimit {ulimit} -f 1000; exec \"$@\""), "sh"]);
+        own.command.arg(call.command.get_program()).args(call.command.get_args());
+        own.wait()
+    };
+    let soft = limited("-S");
+    // The command's limit is its own: 1000 blocks of 512 bytes, which its file exceeds.
+    soft.expect(153, "exited");
+    assert_eq!(soft.text(), "1000");
+    let hard = limited("");
+    hard.expect(125, "setup_error");
+    assert!(hard.stderr.contains("ulimit -f"), "{}", hard.stderr);
     Ok(())
 }

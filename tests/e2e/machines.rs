@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use harness::Case;
+use harness::{Case, Need};
 use rustix::process::{Signal, kill_process};
 use tests::{Bench, Call, Ran};
 
@@ -20,6 +20,11 @@ pub(crate) const CASES: &[Case] = &[
     case!("templates", a_run_is_a_clone_and_a_boot_gives_the_same),
     case!("templates", one_that_is_damaged_is_refused),
     case!("templates", one_that_cannot_be_kept_is_a_boot_with_a_reason),
+    Case {
+        name: "templates::one_that_finds_no_room_is_tried_once",
+        needs: &[Need::Root, Need::Program("unshare")],
+        body: one_that_finds_no_room_is_tried_once,
+    },
     case!("templates", an_interrupt_while_one_is_made_ends_the_run),
     case!("machines", each_has_secrets_of_its_own),
     case!("machines", each_knows_the_time),
@@ -166,6 +171,27 @@ fn one_that_cannot_be_kept_is_a_boot_with_a_reason() -> Result {
     assert_eq!(ran.report["begin"], "boot");
     let why = ran.report["begin_detail"].as_str().unwrap_or_default();
     assert!(why.contains("lock-template"), "{why}");
+    Ok(())
+}
+
+/// The cache is on a file system of a few MB, where the images are links.
+fn one_that_finds_no_room_is_tried_once() -> Result {
+    let cache = Cache::new();
+    let script = "mkdir full; mount -t tmpfs -o size=2m full full; cp -a sandbox full; export XDG_CACHE_HOME=$PWD/full; \
+                  mkdir full/sandbox/images/.new-template-left; \
+                  \"$@\"; mv .report.json first.json; \"$@\"; ls -A full/sandbox/images | grep -c template || :";
+    let call = cache.call(["echo", "ran"]);
+    let mut apart = cache.0.host(["unshare", "--mount", "sh", "-ec", script, "sh"]);
+    apart.command.arg(call.command.get_program()).args(call.command.get_args());
+    let ran = apart.wait();
+    ran.expect(0, "exited");
+    assert_eq!(ran.text(), "ran\nran\n0", "{}", ran.stderr);
+    let first = fs::read(cache.0.path().join("first.json")).map_err(|error| error.to_string())?;
+    let first: serde_json::Value = serde_json::from_slice(&first).map_err(|error| error.to_string())?;
+    for (report, why) in [(&first, "No space left"), (&ran.report, "less than an hour ago")] {
+        assert_eq!(report["begin"], "boot");
+        assert!(report["begin_detail"].as_str().is_some_and(|detail| detail.contains(why)), "{report}");
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 mod admission;
 mod arguments;
 mod caller;
+mod completions;
 mod conformance;
 mod counts;
 mod disk;
@@ -15,6 +16,7 @@ mod endings;
 mod files;
 mod isolation;
 mod jobs;
+mod keep;
 mod kill;
 mod limits;
 mod machines;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         admission::CASES,
         arguments::CASES,
         caller::CASES,
+        completions::CASES,
         conformance::CASES,
         counts::CASES,
         disk::CASES,
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         files::CASES,
         isolation::CASES,
         jobs::CASES,
+        keep::CASES,
         kill::CASES,
         limits::CASES,
         machines::CASES,

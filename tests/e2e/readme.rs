@@ -37,7 +37,25 @@ fn sessions() -> Vec<(String, String)> {
     found
 }
 
+/// What somebody who has never seen the tool comes for, each on a screen.
+const SUBJECTS: [&str; 5] = [
+    "Run untrusted code",
+    "Run it with your directory writable",
+    "Give it a limit",
+    "Get its result out",
+    "Use it in CI",
+];
+
+fn each_subject_is_on_a_screen() {
+    for subject in SUBJECTS {
+        let section = README.split("\n## ").find_map(|section| section.strip_prefix(subject)).expect(subject);
+        let lines = section.lines().map(|line| 1 + line.chars().count() / 160).sum::<usize>();
+        assert!(lines <= 40 && section.contains("```console"), "{subject}: {lines} lines");
+    }
+}
+
 fn examples() -> Result<(), String> {
+    each_subject_is_on_a_screen();
     let bench = Bench::new();
     let place = Bench::new();
     let path = named(&place)?;
@@ -68,7 +86,7 @@ fn furnish(bench: &Bench) -> std::io::Result<()> {
     let mode = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755));
     bench.write("hello.c", "int main(void) { return 0; }\n");
     bench.write("result.txt", "42\n");
-    bench.write("Makefile", "all:\n\t@mkdir -p build && echo made > build/made\n");
+    bench.write("Makefile", "all:\n\t@mkdir -p build && echo made > build/made\ntest:\n");
     bench.write("untrusted", "#!/bin/sh\nexit 0\n");
     bench.write("crashes", "#!/bin/sh\necho dumped > /tmp/core\n");
     fs::create_dir(bench.path().join("out"))?;
@@ -87,21 +105,24 @@ fn of_help() -> Result<(), String> {
     let engine = tier::engine();
     // A sandbox in a sandbox has cases of its own, and emulation is for the tier that emulates.
     let runs = |line: &&str| !line.contains("--nested") && (engine == "qemu" || !line.contains("--engine"));
-    let lines = help.lines().map(str::trim).filter(|line| line.starts_with("sandbox run "));
+    let indented = README.lines().filter(|line| line.starts_with("    "));
+    let lines = help.lines().chain(indented).map(str::trim).filter(|line| line.starts_with("sandbox run "));
     let mut count = 0;
     for line in lines.filter(runs) {
-        let output = Command::new("sh")
-            .args(["-c", &format!("exec 2>&1; {line}")])
+        // Apart from any terminal of ours.
+        let output = Command::new("setsid")
+            .args(["--wait", "sh", "-c", &format!("exec 2>&1; {line}")])
             .current_dir(bench.path())
             .env("PATH", &path)
             .env("SANDBOX_ENGINE", &engine)
             .stdin(Stdio::null())
             .output()
             .map_err(|error| error.to_string())?;
-        let expected = if line.contains("--require-kvm") && engine == "qemu" { 125 } else { 0 };
+        let refused = line.contains("--keep-vm") || line.contains("--require-kvm") && engine == "qemu";
+        let expected = if refused { 125 } else { 0 };
         assert_eq!(output.status.code(), Some(expected), "$ {line}\n{}", String::from_utf8_lossy(&output.stdout));
         count += 1;
     }
-    assert!(count > 8, "only {count} examples found");
+    assert!(count > 12, "only {count} examples found");
     Ok(())
 }

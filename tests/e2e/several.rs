@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_hundred_leave_nothing_behind),
     case!(ten_cost_less_than_two_boots),
     case!(what_is_no_program_of_ours_is_refused),
+    case!(a_limit_of_file_sizes_is_an_error_and_no_death),
     case!(a_shell_takes_its_commands_from_a_pipe, Need::Program("bash")),
 ];
 
@@ -58,6 +59,21 @@ fn one_sees_what_another_wrote_and_none_of_its_processes() -> Result {
     assert!(sizes.len() == 2 && sizes[0] == sizes[1], "{sizes:?}");
     // Its own numbers begin anew, and nobody else is in its group.
     assert_eq!(said(&sandbox, "echo $$; read pid < /sys/fs/cgroup/cgroup.procs; echo $pid")?, "2\n2");
+    Ok(())
+}
+
+/// Another process of this program, whose memory would be too large a file, does what the case above does.
+fn a_limit_of_file_sizes_is_an_error_and_no_death() -> Result {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut limited = HostCommand::new("sh");
+    limited.args(["-c", "ulimit -S -f 1000; exec \"$@\"", "sh"]).arg(own);
+    limited
+        .args(["--exact", "several::one_sees_what_another_wrote_and_none_of_its_processes"])
+        .env_remove("SANDBOX_PART");
+    let output = limited.output().map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(101), "{}: {text}", output.status);
+    assert!(text.contains("cannot boot a virtual machine") && text.contains("ulimit -f"), "{text}");
     Ok(())
 }
 

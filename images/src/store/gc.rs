@@ -30,7 +30,7 @@ impl Store {
     pub fn gc(&self, dry_run: bool) -> Result<Gc, Error> {
         // in the order of Kind::ALL; builders hold one only
         let kinds = [Kind::Kernel(Flavour::Base), Kind::Initramfs, Kind::Template];
-        let _locks = kinds.into_iter().map(|kind| self.try_lock(kind)).collect::<Result<Vec<_>, _>>()?;
+        let locks = kinds.into_iter().map(|kind| self.try_lock(kind)).collect::<Result<Vec<_>, _>>()?;
         let mut gc = Gc::default();
         for path in self.unneeded()? {
             let bytes = size_of(&path).map_err(failed("measure", &path))?;
@@ -38,6 +38,10 @@ impl Store {
                 remove(&path).map_err(failed("remove", &path))?;
             }
             gc.removed.push((path, bytes));
+        }
+        if !dry_run && let Some(template) = locks.last() {
+            // There may be room again.
+            template.note(false);
         }
         Ok(gc)
     }

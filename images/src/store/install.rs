@@ -19,7 +19,7 @@ pub(super) const UNFINISHED: &str = ".new-";
 /// The right to build and install images of one kind. The kernel takes it back from whoever dies.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    pub(super) file: File,
 }
 
 /// What the name of an unfinished entry of this kind begins with.
@@ -44,14 +44,14 @@ impl Store {
             }
             Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
         }
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     /// Takes it, or says that somebody else has it.
     pub fn try_lock(&self, kind: Kind) -> Result<Lock, Error> {
         let (file, path) = self.lock_file(kind)?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
+            Ok(()) => Ok(Lock { file }),
             Err(TryLockError::WouldBlock) => Err(Error::Busy),
             Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
         }

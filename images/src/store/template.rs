@@ -8,11 +8,14 @@ use crate::{Image, Kind, Manifest, Origin, digest};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 use std::fs;
 use std::io::{self, Read};
-use std::path::Path;
-use std::time::SystemTime;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Templates kept at most. Each is some 30 MB, for one size of machine; few people use more sizes than this.
 const MOST: usize = 6;
+
+/// How long none is made after one could not be kept: the disk may be full, and each try costs a boot.
+const PAUSE: Duration = Duration::from_secs(3600);
 
 /// What a template is found by: all that takes part in a boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,21 @@ impl TemplateKey {
 
     fn entry(&self) -> String {
         format!("{}-{}", Kind::Template.name(), digest::short(&self.sha256))
+    }
+}
+
+impl Lock {
+    /// Whether a template could not be kept, and so recently that it is not worth another try.
+    pub fn failed_lately(&self) -> bool {
+        let noted = self.file.metadata().ok().filter(|file| file.len() > 0);
+        let since = noted.and_then(|file| file.modified().ok()?.elapsed().ok());
+        since.is_some_and(|since| since < PAUSE)
+    }
+
+    /// Notes for others whether one could be kept: by the length of the lock's file and its time, which take no room.
+    pub(super) fn note(&self, failed: bool) {
+        // what cannot be noted is tried again
+        let _unknown = self.file.set_len(u64::from(failed)).and_then(|()| self.file.set_modified(SystemTime::now()));
     }
 }
 
@@ -56,7 +74,15 @@ impl Store {
         size: u64,
         bytes: impl Fn() -> R,
     ) -> Result<Image, Error> {
+        let kept = self.keep(lock, key, size, bytes);
+        lock.note(kept.is_err());
+        kept
+    }
+
+    fn keep<R: Read>(&self, lock: &Lock, key: &TemplateKey, size: u64, bytes: impl Fn() -> R) -> Result<Image, Error> {
         let images = self.images();
+        // first, for there may be no room for another beside them
+        self.sweep(lock)?;
         let sha256 = digest::of_reader(bytes()).map_err(failed("read", &images))?;
         let origin = Origin::Template { boot_sha256: key.sha256.clone() };
         let manifest = Manifest { sha256, size, created: now(), origin };
@@ -65,22 +91,28 @@ impl Store {
         Ok(image)
     }
 
-    /// Removes what killed makers left behind, and the templates that were not used for longest. Whoever uses one of them
-    /// keeps its open file.
+    /// Removes what killed makers have left.
+    fn sweep(&self, _: &Lock) -> Result<(), Error> {
+        self.beginning_with(&unfinished(Kind::Template))?.iter().try_for_each(|path| remove(path))
+    }
+
+    /// Removes the templates that were not used for longest. Whoever uses one of them keeps its open file.
     fn make_room(&self, _: &Lock) -> Result<(), Error> {
-        let images = self.images();
-        let (left, begin) = (unfinished(Kind::Template), format!("{}-", Kind::Template.name()));
-        let names = names_in(&images)?;
-        let mut kept: Vec<_> =
-            names.iter().filter(|name| name.starts_with(&begin)).map(|name| images.join(name)).collect();
+        let mut kept = self.beginning_with(&format!("{}-", Kind::Template.name()))?;
         kept.sort_by_key(|path| used(path).ok());
         let excess = kept.len().saturating_sub(MOST);
-        let left = names.iter().filter(|name| name.starts_with(&left)).map(|name| images.join(name));
-        for path in left.chain(kept.into_iter().take(excess)) {
-            fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
-        }
-        Ok(())
+        kept.iter().take(excess).try_for_each(|path| remove(path))
     }
+
+    fn beginning_with(&self, begin: &str) -> Result<Vec<PathBuf>, Error> {
+        let images = self.images();
+        let names = names_in(&images)?.into_iter().filter(|name| name.starts_with(begin));
+        Ok(names.map(|name| images.join(name)).collect())
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    fs::remove_dir_all(path).map_err(failed("remove", path))
 }
 
 /// Notes that a template is used now.
@@ -166,6 +198,37 @@ mod tests {
         for path in [made.path(), made.path().parent().unwrap(), &made.path().with_file_name(MANIFEST)] {
             assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o077, 0, "{}", path.display());
         }
+    }
+
+    #[test]
+    fn one_that_cannot_be_kept_is_not_tried_again_at_once() {
+        /// A disk that is full.
+        struct Full;
+        impl Read for Full {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        }
+        let directory = TempDir::new().unwrap();
+        let store = Store::at(directory.path());
+        let left = store.images().join(".new-template-x");
+        fs::create_dir_all(&left).unwrap();
+        let lock = store.try_lock(Kind::Template).unwrap();
+        assert!(!lock.failed_lately());
+
+        store.keep_template(&lock, &key(1, ""), 1, || Full).unwrap_err();
+
+        assert!(lock.failed_lately());
+        drop(lock);
+        let names = names_in(&store.images()).unwrap();
+        assert_eq!(names, [""; 0], "what was left made room first, and this left nothing");
+        let lock = store.try_lock(Kind::Template).unwrap();
+        assert!(lock.failed_lately());
+        lock.file.set_modified(SystemTime::now() - PAUSE).unwrap();
+        assert!(!lock.failed_lately());
+        drop(lock);
+        keep(&store, &key(1, ""), b"memory");
+        assert!(!store.try_lock(Kind::Template).unwrap().failed_lately());
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod files;
 mod keys;
 pub(super) mod trust;
 
+pub(super) use trust::state;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -33,6 +35,11 @@ pub(super) enum Error {
         "{key} in {path:?} would let the command see or use more; look at that file, and if you agree run: sandbox trust {directory:?}"
     )]
     Untrusted { key: &'static str, path: PathBuf, directory: PathBuf },
+    #[error(
+        "{path:?} belongs to another user (number {owner}), who could have laid it there for you; look at that file, and if you agree \
+         run: sandbox trust {directory:?}; --no-config does without"
+    )]
+    Stranger { path: PathBuf, owner: u32, directory: PathBuf },
     #[error("cannot {attempt} {path:?}")]
     Store { attempt: &'static str, path: PathBuf, source: io::Error },
     #[error("there is no sandbox.toml in {0:?} or above it")]
@@ -66,16 +73,19 @@ impl Source {
 type Settings = BTreeMap<&'static str, Setting>;
 
 /// Adds to what was typed what files and the environment say; or says why that cannot be.
-pub(super) fn apply(typed: Arguments) -> (Arguments, Option<String>) {
+pub(super) fn apply(mut typed: Arguments) -> (Arguments, Option<String>) {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let gathered = if typed.no_config { Ok(Vec::new()) } else { files(&variable) }
         .and_then(|files| gather(files, &variable, |found| trust::holds(found, &variable)));
     match gathered {
         Err(error) => (typed, Some(crate::explain(&error))),
-        Ok((settings, _)) if settings.is_empty() => (typed, None),
+        Ok((settings, _)) if settings.is_empty() => {
+            typed.words = env::args_os().collect();
+            (typed, None)
+        }
         Ok((settings, sources)) => match again(env::args_os().collect(), &settings) {
-            Ok(mut arguments) => {
-                arguments.sources = sources;
+            Ok((mut arguments, words)) => {
+                (arguments.sources, arguments.words) = (sources, words);
                 arguments.command = typed.command;
                 (arguments, None)
             }
@@ -103,6 +113,11 @@ fn gather(
     let mut all = Settings::new();
     let mut sources = Vec::new();
     for found in files {
+        if let Some(owner) = found.stranger
+            && !trusted(&found)?
+        {
+            return Err(Error::Stranger { owner, directory: found.directory(), path: found.path });
+        }
         let own = keys::read(&found)?;
         let mut place = format!("{:?}", found.path);
         if found.project
@@ -138,15 +153,16 @@ fn merge(all: &mut Settings, later: Settings) {
     }
 }
 
-/// What was typed, read once more behind the words of the settings.
-fn again(typed: Vec<OsString>, settings: &Settings) -> Result<Arguments, String> {
+/// What was typed, read once more behind the words of the settings; and all those words.
+fn again(typed: Vec<OsString>, settings: &Settings) -> Result<(Arguments, Vec<OsString>), String> {
     let words = settings.values().flat_map(|setting| setting.words.iter().cloned());
     let mut typed = typed.into_iter();
     // The program and its verb come first.
-    let all: Vec<OsString> = typed.by_ref().take(2).chain(words).collect();
-    match Cli::try_parse_from(all.into_iter().chain(typed)).map(|cli| cli.verb) {
-        Ok(Verb::Run(arguments) | Verb::Shell(arguments)) => Ok(*arguments),
-        Ok(Verb::Runner(arguments)) => Ok(arguments.run),
+    let mut all: Vec<OsString> = typed.by_ref().take(2).chain(words).collect();
+    all.extend(typed);
+    match Cli::try_parse_from(&all).map(|cli| cli.verb) {
+        Ok(Verb::Run(arguments) | Verb::Shell(arguments)) => Ok((*arguments, all)),
+        Ok(Verb::Runner(arguments)) => Ok((arguments.run, all)),
         Ok(_) => Err("the configuration makes no sense for this".to_owned()),
         Err(error) => Err(format!("what was configured and what was typed do not go together: {error}")),
     }

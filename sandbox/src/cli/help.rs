@@ -37,6 +37,8 @@ Examples:
   sandbox run --commit build -- make                       # build/ as make left it
   sandbox run --diff --diff-tar made.tar -- make           # what it changed
   sandbox run --copy-out /tmp/core:. -- ./crashes          # a file of the guest
+  sandbox run --keep on-failure --keep-dir kept -- make    # console, log, …
+  sandbox run --keep-vm -- make                            # a shell if it fails
   sandbox run -t -- tty                                    # a terminal; -T: none
   sandbox run -T --timeout 10m --kill-after 5s -- make     # first SIGTERM
   sandbox run --no-home-tools --no-config --explain -- make

@@ -71,7 +71,7 @@ fn tmpfs_parser() -> impl TypedValueParser<Value = Tmpfs> {
 }
 
 /// `DST[:size=SIZE,mode=OCTAL,exec]`. What docker does anyway may be said too.
-fn tmpfs(text: &OsStr) -> Result<Tmpfs, String> {
+pub(super) fn tmpfs(text: &OsStr) -> Result<Tmpfs, String> {
     let bytes = text.as_bytes();
     let (target, options) = match bytes.iter().position(|byte| *byte == b':') {
         Some(at) => (&bytes[..at], &bytes[at + 1..]),

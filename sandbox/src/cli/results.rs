@@ -39,7 +39,7 @@ fn copy_parser() -> impl TypedValueParser<Value = CopyOut> {
 }
 
 /// `GUEST:HOST`, at the first colon.
-fn copy(text: &OsStr) -> Result<CopyOut, String> {
+pub(super) fn copy(text: &OsStr) -> Result<CopyOut, String> {
     let bytes = text.as_bytes();
     let cut = bytes.iter().position(|byte| *byte == b':').map(|at| (&bytes[..at], &bytes[at + 1..]));
     match cut {

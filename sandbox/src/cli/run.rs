@@ -17,11 +17,11 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::{config, help, limits, parse, results, tell};
+use super::{config, help, keep, limits, parse, results, tell};
 use crate::caller::{self, Caller};
 use crate::engine::{self, Isolation};
 use crate::report::Report;
-use crate::run::{Hit, Outcome, Streams};
+use crate::run::{Hit, Outcome, Streams, run_and_visit};
 use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, OURSELVES, Sight, Spec, Terminal, Volume};
 use crate::view::View;
 use crate::{Cause, Stages};
@@ -68,6 +68,8 @@ pub struct Arguments {
     limits: limits::Limits,
     #[command(flatten)]
     results: results::Options,
+    #[command(flatten)]
+    keep: keep::Keeping,
     /// Hide the tools that PATH finds in the home directory
     #[arg(long)]
     no_home_tools: bool,
@@ -104,6 +106,9 @@ pub struct Arguments {
     /// What files and environment have set
     #[arg(skip)]
     pub(super) sources: Vec<config::Source>,
+    /// All words that this came from: those settings', and what was typed.
+    #[arg(skip)]
+    pub(super) words: Vec<OsString>,
     /// Accepted for those used to docker: standard input is always passed on
     #[arg(short, long, hide = true)]
     interactive: bool,
@@ -125,8 +130,8 @@ pub struct Arguments {
 const _: () = assert!(MEMORY_DEFAULT == 1 << 30, "the help text says 1G");
 
 /// The variable that says what a terminal understands, and its value for a caller who has none, as with docker.
-const TERM: &str = "TERM";
-const TERM_DEFAULT: &str = "xterm";
+pub(super) const TERM: &str = "TERM";
+pub(super) const TERM_DEFAULT: &str = "xterm";
 
 fn volume_parser() -> impl TypedValueParser<Value = Volume> {
     OsStringValueParser::new().try_map(|text| parse::volume(&text))
@@ -151,14 +156,14 @@ pub(super) fn attempt(prepared: &Prepared) -> Outcome {
 
 /// Runs a spec on these.
 pub(super) fn attempt_on(streams: Streams, prepared: &Prepared) -> Outcome {
-    let Prepared { spec, signals, seen } = prepared;
+    let Prepared { spec, signals, seen, visit, .. } = prepared;
     if *seen
         && engine::probe(spec.engine, spec.require_kvm, &spec.program)
             .is_ok_and(|engine| engine.isolation() == Isolation::Emulated)
     {
         tell(format_args!("sandbox: emulated by QEMU: slow, and no security boundary (sandbox doctor says more)"));
     }
-    crate::run(spec, streams, Some(signals))
+    run_and_visit(spec, streams, Some(signals), visit.as_ref())
 }
 
 fn inherited() -> io::Result<Streams> {
@@ -235,6 +240,7 @@ impl Arguments {
             process: caller.process.clone(),
             program: OURSELVES.into(),
             results: self.results.of(caller)?,
+            keep: self.keep.when(),
         })
     }
 
@@ -266,7 +272,7 @@ fn nested() -> Result<Nested, String> {
     Ok(Nested { program, cache: store.cache().to_owned(), images: store.images() })
 }
 
-fn set(environment: &mut Vec<(OsString, OsString)>, name: impl AsRef<OsStr>, value: impl Into<OsString>) {
+pub(super) fn set(environment: &mut Vec<(OsString, OsString)>, name: impl AsRef<OsStr>, value: impl Into<OsString>) {
     let name = name.as_ref();
     environment.retain(|(own, _)| own != name);
     environment.push((name.to_owned(), value.into()));
@@ -324,10 +330,11 @@ fn complain(cause: &Cause) -> ExitCode {
     ExitCode::from(cause.code())
 }
 
-fn write_report(file: &mut File, report: &Report) -> io::Result<()> {
+/// A report as it is written to a file.
+pub(super) fn json(report: &Report) -> io::Result<String> {
     let mut text = serde_json::to_string_pretty(report)?;
     text.push('\n');
-    file.write_all(text.as_bytes())
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub fn run(mut arguments: Arguments) -> ExitCode {
 }
 
 /// The shell that a variable names, if it does.
-fn chosen(variable: Option<OsString>) -> OsString {
+pub(super) fn chosen(variable: Option<OsString>) -> OsString {
     variable.filter(|shell| !shell.is_empty()).unwrap_or_else(|| DEFAULT.into())
 }
 

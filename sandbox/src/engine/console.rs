@@ -119,14 +119,7 @@ impl Console {
     #[must_use]
     pub fn last_lines(&self, count: usize) -> Vec<String> {
         let bytes: Vec<u8> = self.tail.iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<String> = text
-            .lines()
-            .map(|line| {
-                line.trim_end().chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
-            })
-            .filter(|line: &String| !line.is_empty())
-            .collect();
+        let lines = legible(&bytes);
         lines[lines.len().saturating_sub(count)..].to_vec()
     }
 
@@ -153,6 +146,14 @@ impl Console {
         self.stopped |= STOPS.iter().any(|what| says(what));
         self.frozen |= says(ANNOUNCEMENT.as_bytes());
     }
+}
+
+/// The lines of what a guest has written, made fit for a terminal: anything but printable text is replaced.
+pub(crate) fn legible(bytes: &[u8]) -> Vec<String> {
+    let printable = |letter: char| if letter.is_control() && letter != '\t' { '\u{fffd}' } else { letter };
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.lines().map(|line| line.trim_end().chars().map(printable).collect());
+    lines.filter(|line: &String| !line.is_empty()).collect()
 }
 
 #[cfg(test)]

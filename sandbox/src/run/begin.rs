@@ -113,6 +113,11 @@ impl<'a> Images<'a> {
         if let Some(opened) = self.open(&key) {
             return Ok(Ok(opened));
         }
+        if lock.failed_lately() {
+            return Ok(Err(
+                "one could not be kept less than an hour ago; `images gc` makes room, and the next run tries again",
+            ));
+        }
         // All of both is checked first: a template outlives this run.
         let boot = self.boot(self.kernel.open()?, self.initramfs.open()?);
         let frozen = self.engine.freeze(self.model, boot, signals).map_err(|error| match error.signal() {

@@ -82,7 +82,12 @@ impl Kept {
             let (ready, booted) = mpsc::channel();
             let keeper = Keeper { bell: Arc::clone(&bell), orders: inbox, fate: Arc::clone(&fate) };
             let own = spec.clone();
-            let work = move || keeper.run(&own, theirs, &ready);
+            let work = move || match signals::outlive_file_limit() {
+                Ok(()) => keeper.run(&own, theirs, &ready),
+                Err(error) => {
+                    drop(ready.send(Err(Box::new(Outcome::refused(Error::from(error).cause(), Stages::begin())))))
+                }
+            };
             let keeper = Some(thread::Builder::new().name("machine".to_owned()).spawn(work)?);
             Ok((Self { keeper, orders, bell, supply, fate, next: AtomicU32::new(1) }, booted))
         };

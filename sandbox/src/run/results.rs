@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is kept of what a command changed, between its end and the machine's.
+//! What comes between a command's end and its machine's: what is kept of what it changed, what tells of a failure, a shell.
 //!
 //! Not for what the guest's word is worth ([`crate::changes`]). Each question to the guest is answered over a connection of
 //! its own, which the vsock device fetches as it does those of further commands.
 
 mod answer;
+mod evidence;
+mod visit;
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -13,6 +15,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use guest_init::wire::{Tell, ToGuest, port};
 use serde_bytes::ByteBuf;
@@ -20,11 +23,15 @@ use serde_bytes::ByteBuf;
 use crate::changes::{Error, Left, Spool, Target};
 use crate::outcome::{Cause, Victim};
 use crate::packets::Packets;
+use crate::run::ground::Ground;
+use crate::run::{Outcome, Relays};
 use crate::session::Session;
 use crate::spec::{CopyOut, Results, Spec};
 use crate::sys::signals::Signals;
 use crate::virtio::vsock::supply;
-use answer::{Answer, SILENCE};
+use answer::{Answer, PATIENCE, SILENCE};
+pub use evidence::Evidence;
+pub(crate) use visit::Visit;
 
 /// What was kept, for whoever tells the user.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +57,7 @@ impl Results {
 }
 
 /// Whether a machine in which this has happened can still tell of its files, and somebody waits for that.
-fn is_there(cause: &Cause) -> bool {
+pub(crate) fn is_there(cause: &Cause) -> bool {
     use Cause::{Exited, NotExecutable, NotFound, Oom, OutputLimit, Signaled, Timeout};
     match cause {
         Exited(_) | Signaled(_) | Timeout | OutputLimit | NotExecutable(_) | NotFound(_) => true,
@@ -66,23 +73,52 @@ pub(super) struct Keeping<'a> {
     signals: Option<&'a Signals>,
     /// The signal that has ended it.
     ended_by: Cell<Option<i32>>,
-    /// The number of the next connection.
+    /// How long an answer may take.
+    patience: Duration,
+    /// The number of the last connection.
     number: u32,
 }
 
 impl<'a> Keeping<'a> {
     /// After the command of this conversation.
     pub(super) fn new(session: Session, supply: &'a Packets, signals: Option<&'a Signals>) -> Self {
-        Self { session, supply, signals, ended_by: Cell::new(None), number: 1 }
+        Self { session, supply, signals, ended_by: Cell::new(None), patience: PATIENCE, number: 0 }
     }
 
-    /// The signal by which the caller has put an end to it, if so.
-    pub(super) fn ended_by(&self) -> Option<i32> {
-        self.ended_by.get()
+    /// What comes after a command, of which the outcome says how it ended: its results, what tells of a failure, a shell.
+    pub(super) fn follow(
+        mut self,
+        spec: &Spec,
+        visit: Option<&Visit>,
+        ground: &mut Ground<'_>,
+        relays: &Relays,
+        outcome: &mut Outcome,
+    ) {
+        let ended = outcome.cause.clone();
+        if spec.results.any() {
+            match (self.keep(spec, &ended, &mut outcome.results), self.ended_by.get()) {
+                (Ok(()), _) => {}
+                (Err(_), Some(signal)) => outcome.cause = Cause::Cancelled(signal),
+                // What was asked for is not there, whatever the command did.
+                (Err(error), None) => {
+                    let why = crate::explain(&error);
+                    outcome.cause = Cause::SetupError(format!("cannot keep the command's results: {why}"));
+                }
+            }
+            outcome.stages.end("results");
+        }
+        if spec.keep.wants(&outcome.cause) {
+            outcome.evidence = Some(self.gather(spec, &ended, outcome.results.list.as_deref()));
+            outcome.stages.end("evidence");
+        }
+        if let Some(visit) = visit.filter(|_| Visit::is_due(&ended) && !matches!(outcome.cause, Cause::Cancelled(_))) {
+            self.receive(visit, ground, relays, outcome);
+            outcome.stages.end("shell");
+        }
     }
 
     /// Keeps what the spec says, of a command that ended so.
-    pub(super) fn keep(&mut self, spec: &Spec, cause: &Cause, kept: &mut Taken) -> Result<(), Error> {
+    fn keep(&mut self, spec: &Spec, cause: &Cause, kept: &mut Taken) -> Result<(), Error> {
         let wanted = &spec.results;
         if !is_there(cause) {
             kept.uncommitted = !wanted.commits.is_empty();
@@ -96,12 +132,7 @@ impl<'a> Keeping<'a> {
             return Ok(());
         }
         let commits = *cause == Cause::Exited(0) && !wanted.commits.is_empty();
-        let mut spool = self.ask(OsStr::new(""), wanted.tar.is_some() || commits)?;
-        let volumes = spec.sight.volumes.iter().map(|volume| &volume.target);
-        let own: Vec<&Path> =
-            volumes.chain(spec.limits.tmpfs.iter().map(|tmpfs| &tmpfs.target)).map(|path| without_root(path)).collect();
-        // What init has made to mount something at is not the command's doing.
-        spool.retain(|change| !own.iter().any(|own| own.starts_with(&change.path)));
+        let spool = self.changes(spec, wanted.tar.is_some() || commits)?;
         kept.list = wanted.list.then(|| spool.list());
         if let Some(path) = &wanted.tar {
             let file = File::create(path).map_err(|source| Error::Write { path: path.clone(), source })?;
@@ -114,25 +145,45 @@ impl<'a> Keeping<'a> {
         Ok(())
     }
 
-    /// What the guest tells of what is at a path; or, without one, of what has changed.
-    fn ask(&mut self, path: &OsStr, content: bool) -> Result<Spool, Error> {
-        let number = self.number;
-        self.number = number.wrapping_add(1);
-        let stream = self.dialled(number, path, content).map_err(Error::Stream)?;
-        Spool::receive(Answer::new(stream, self.signals, &self.ended_by), content)
+    /// What the guest tells of what the command has changed.
+    fn changes(&mut self, spec: &Spec, content: bool) -> Result<Spool, Error> {
+        let mut spool = self.ask(OsStr::new(""), content)?;
+        let volumes = spec.sight.volumes.iter().map(|volume| &volume.target);
+        let own: Vec<&Path> =
+            volumes.chain(spec.limits.tmpfs.iter().map(|tmpfs| &tmpfs.target)).map(|path| without_root(path)).collect();
+        // What init has made to mount something at is not the command's doing.
+        spool.retain(|change| !own.iter().any(|own| own.starts_with(&change.path)));
+        Ok(spool)
     }
 
-    fn dialled(&mut self, number: u32, path: &OsStr, content: bool) -> io::Result<UnixStream> {
-        let (ours, theirs) = UnixStream::pair()?;
-        supply::send(self.supply, &[(port::of(port::CONTROL, number), theirs)]).map_err(io::Error::other)?;
+    /// What the guest tells of what is at a path; or, without one, of what has changed.
+    fn ask(&mut self, path: &OsStr, content: bool) -> Result<Spool, Error> {
         let mut path = ByteBuf::from(path.as_bytes());
         if !path.is_empty() {
             path.push(0);
         }
-        let tell = Tell { number, path, content };
-        self.session.send(&ToGuest::Tell(tell)).map_err(io::Error::other)?;
-        self.session.finish(SILENCE)?;
-        Ok(ours)
+        let answer = self.answer(|number| ToGuest::Tell(Tell { number, path, content })).map_err(Error::Stream)?;
+        Spool::receive(answer, content)
+    }
+
+    /// The answer to a question, over the connection of a number that is in it.
+    fn answer(&mut self, question: impl FnOnce(u32) -> ToGuest) -> io::Result<Answer<'_>> {
+        let number = self.next();
+        let (ours, theirs) = UnixStream::pair()?;
+        supply::send(self.supply, &[(port::of(port::CONTROL, number), theirs)]).map_err(io::Error::other)?;
+        self.say(&question(number))?;
+        Ok(Answer::new(ours, self.signals, &self.ended_by, self.patience))
+    }
+
+    /// A number that no connection had before.
+    fn next(&mut self) -> u32 {
+        self.number = self.number.wrapping_add(1);
+        self.number
+    }
+
+    fn say(&mut self, message: &ToGuest) -> io::Result<()> {
+        self.session.send(message).map_err(io::Error::other)?;
+        self.session.finish(SILENCE)
     }
 }
 

@@ -23,6 +23,7 @@ fn spec() -> Spec {
         process: Process { umask: 0o022, rlimits: vec![] },
         program: OURSELVES.into(),
         results: Results::default(),
+        keep: Keep::Never,
     }
 }
 

@@ -70,6 +70,12 @@ fn dispose(signal: i32, disposition: libc::sighandler_t) {
     unsafe { libc::signal(signal, disposition) };
 }
 
+/// Makes a limit of file sizes an error for this thread and those it will start, and not the end of the process: guest memory
+/// counts as a file.
+pub(crate) fn outlive_file_limit() -> io::Result<()> {
+    Ok(SigSet::from(Signal::SIGXFSZ).thread_block()?)
+}
+
 impl Signals {
     /// Blocks the signals for this thread and those it will start, but for those that our caller has us ignore (for
     /// number n the bit n - 1), and opens the descriptor. To be called before any thread is started.

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 
 use super::files::Found;
 use super::{Error, Settings, from, word};
-use crate::cli::{limits, parse};
+use crate::cli::{limits, parse, results};
 use crate::spec::{Choice, MEMORY_DEFAULT};
 
 /// Something that can be set.
@@ -32,31 +32,58 @@ enum Kind {
         given: bool,
         narrow: Option<bool>,
     },
+    /// One of these; whatever comes later in the list gives a command more, if there is an order.
+    Words {
+        words: &'static [Choosable],
+        ordered: bool,
+    },
+    /// A path of the host's.
+    Path,
     Volumes,
     Variables,
     Ulimits,
+    Tmpfs,
+    Copies,
+    Commits,
 }
+
+/// A word that can be chosen, and the option that it stands for; none if it is what is so anyway.
+type Choosable = (&'static str, Option<&'static str>);
+
+const KEEP: &[Choosable] =
+    &[("never", Some("keep=never")), ("on-failure", Some("keep=on-failure")), ("always", Some("keep=always"))];
+const TERMINAL: &[Choosable] = &[("auto", None), ("always", Some("tty")), ("never", Some("no-tty"))];
 
 const fn key(name: &'static str, option: &'static str, kind: Kind) -> Key {
     Key { name, option, kind }
 }
 
 /// All there is.
-pub(super) static KEYS: [Key; 15] = [
+pub(super) static KEYS: [Key; 25] = [
     key("boot", "boot", Kind::Flag { given: true, narrow: None }),
+    key("commit", "commit", Kind::Commits),
+    key("copy_out", "copy-out", Kind::Copies),
     key("cpus", "cpus", Kind::Count),
+    key("diff", "diff", Kind::Flag { given: true, narrow: None }),
     key("disk_size", "disk-size", Kind::Size),
     key("engine", "engine", Kind::Engine),
     key("env", "env", Kind::Variables),
     key("home_tools", "no-home-tools", Kind::Flag { given: false, narrow: Some(false) }),
+    key("keep", "keep", Kind::Words { words: KEEP, ordered: true }),
+    key("keep_dir", "keep-dir", Kind::Path),
+    key("kill_after", "kill-after", Kind::Duration),
     key("memory", "memory", Kind::Size),
     key("nested", "nested", Kind::Flag { given: true, narrow: Some(false) }),
     key("output_limit", "output-limit", Kind::Size),
     key("pids_limit", "pids-limit", Kind::Count),
     key("require_kvm", "require-kvm", Kind::Flag { given: true, narrow: Some(true) }),
+    key("retries", "retries", Kind::Count),
     key("shm_size", "shm-size", Kind::Size),
+    key("terminal", "tty", Kind::Words { words: TERMINAL, ordered: false }),
     key("timeout", "timeout", Kind::Duration),
+    key("tmpfs", "tmpfs", Kind::Tmpfs),
     key("ulimits", "ulimit", Kind::Ulimits),
+    key("usage", "usage", Kind::Flag { given: true, narrow: None }),
     key("volumes", "volume", Kind::Volumes),
 ];
 
@@ -80,6 +107,9 @@ enum Meaning {
     Limit(Option<u128>),
     Flag(bool),
     Engine(String),
+    /// A word by its place in the list.
+    Word(usize),
+    Path,
     List,
 }
 
@@ -125,7 +155,7 @@ pub(super) fn environment(variable: &dyn Fn(&str) -> Option<OsString>) -> Result
             (Kind::Count, digits) => digits.parse().map_or(Value::String(text), Value::Integer),
             _ => Value::String(text),
         };
-        let setting = setting(key, &value, Path::new("/"));
+        let setting = setting(key, &value, Path::new(""));
         settings.insert(key.name, setting.map_err(|problem| Error::Wrong { place: name, problem })?);
     }
     Ok(settings)
@@ -151,6 +181,10 @@ pub(super) fn widens(key: &Key, own: &Settings, before: &Settings) -> bool {
             let had = if let Some(Meaning::Engine(had)) = earlier { had.as_str() } else { "auto" };
             engine != "kvm" && engine != had
         }
+        (Meaning::Word(place), Kind::Words { ordered, .. }) => {
+            let had = if let Some(Meaning::Word(had)) = earlier { *had } else { 0 };
+            ordered && *place > had
+        }
         _ => !setting.words.is_empty(),
     }
 }
@@ -160,6 +194,8 @@ fn default(key: &Key, own: &Settings, before: &Settings) -> Option<u128> {
     match key.name {
         "memory" => Some(u128::from(MEMORY_DEFAULT)),
         "cpus" => Some(1),
+        // Without it no time passes between the time limit and the end, or there is one attempt.
+        "kill_after" | "retries" => Some(0),
         "disk_size" | "shm_size" => {
             let memory = own.get("memory").or_else(|| before.get("memory")).map(|setting| &setting.meaning);
             let Some(Meaning::Limit(Some(memory))) = memory else { return Some(u128::from(MEMORY_DEFAULT / 2)) };
@@ -171,7 +207,8 @@ fn default(key: &Key, own: &Settings, before: &Settings) -> Option<u128> {
 
 impl Key {
     fn is_list(&self) -> bool {
-        matches!(self.kind, Kind::Volumes | Kind::Variables | Kind::Ulimits)
+        use Kind::{Commits, Copies, Tmpfs, Ulimits, Variables, Volumes};
+        matches!(self.kind, Volumes | Variables | Ulimits | Tmpfs | Copies | Commits)
     }
 }
 
@@ -205,6 +242,11 @@ fn setting(key: &Key, value: &Value, directory: &Path) -> Result<Setting, String
             (quoted(text), option(text), Meaning::Engine(format!("{name:?}").to_lowercase()))
         }
         (Kind::Engine, _) => return Err("write \"auto\", \"kvm\" or \"qemu\"".to_owned()),
+        (Kind::Words { words, .. }, value) => return chosen(words, value),
+        (Kind::Path, Value::String(text)) if !text.is_empty() => {
+            (quoted(text), vec![word(key.option, &from(directory, Path::new(text)))], Meaning::Path)
+        }
+        (Kind::Path, _) => return Err("write a path, as \"kept\"".to_owned()),
         (_, Value::Array(entries)) => {
             let entries: Option<Vec<&str>> = entries.iter().map(Value::as_str).collect();
             let entries = entries.ok_or("write a list of texts, as [\"…\", \"…\"]")?;
@@ -215,6 +257,17 @@ fn setting(key: &Key, value: &Value, directory: &Path) -> Result<Setting, String
         _ => return Err("write a list, as [\"…\"]".to_owned()),
     };
     Ok(Setting { text, words, meaning })
+}
+
+/// A word of a list.
+fn chosen(words: &[Choosable], value: &Value) -> Result<Setting, String> {
+    let place = value.as_str().and_then(|text| words.iter().position(|(own, _)| *own == text));
+    let Some((place, (text, option))) = place.and_then(|place| Some((place, words.get(place)?))) else {
+        let all: Vec<String> = words.iter().map(|(own, _)| quoted(own)).collect();
+        return Err(format!("write one of {}", all.join(", ")));
+    };
+    let words = option.map(|option| OsString::from(format!("--{option}"))).into_iter().collect();
+    Ok(Setting { text: quoted(text), words, meaning: Meaning::Word(place) })
 }
 
 fn limit(number: u64) -> Meaning {
@@ -237,6 +290,21 @@ fn listed(key: &Key, entry: &str, directory: &Path) -> Result<OsString, String> 
         Kind::Ulimits => {
             limits::ulimit(entry)?;
         }
+        Kind::Tmpfs => {
+            limits::tmpfs(OsStr::new(entry))?;
+        }
+        Kind::Copies => {
+            let copy = results::copy(OsStr::new(entry))?;
+            let mut text = copy.guest.into_os_string();
+            text.push(":");
+            text.push(from(directory, &copy.host));
+            return Ok(word(key.option, &text));
+        }
+        // From the current directory, as with the option: there is no other place for it.
+        Kind::Commits if Path::new(entry).is_absolute() || entry.is_empty() => {
+            return Err("write a path below the current directory".to_owned());
+        }
+        Kind::Commits => {}
         _ if entry.is_empty() || entry.starts_with('=') => return Err("write it as NAME=VALUE, or as NAME".to_owned()),
         _ => {}
     }

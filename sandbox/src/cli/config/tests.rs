@@ -85,53 +85,97 @@ fn the_later_counts_and_lists_add_up() {
 }
 
 #[test]
-fn a_project_may_narrow_and_only_with_trust_widen() {
-    let narrow = [
-        "memory = '512M'",
-        "timeout = '5s'",
-        "output_limit = '1M'",
-        "pids_limit = 9",
-        "cpus = 1",
-        "require_kvm = true",
-        "home_tools = false",
-        "engine = 'kvm'",
-        "engine = 'auto'",
-        "boot = true",
-        "disk_size = '64M'",
-        "shm_size = '512M'",
-        "memory = '256M'\ndisk_size = '128M'",
-        "volumes = []",
-        "nested = false",
-        "home_tools = true",
-        "require_kvm = false",
-        "timeout = 'none'",
+fn what_is_kept_goes_where_its_file_says() {
+    let place = Place::new();
+    let near = place.home.path().canonicalize().expect("there").join(".config/sandbox");
+    place.user(
+        "keep = 'always'\nkeep_dir = 'kept'\nterminal = 'never'\ncopy_out = ['out/a:b', '/c:/d']\ncommit = ['build']\nkill_after = '5s'\ndiff = false",
+    );
+    place.sandbox_toml("keep = 'on-failure'\nterminal = 'auto'\nkill_after = '2s'\nusage = true");
+    let expected = [
+        "--commit=build".to_owned(),
+        format!("--copy-out=out/a:{}", near.join("b").display()),
+        "--copy-out=/c:/d".to_owned(),
+        "--keep=on-failure".to_owned(),
+        format!("--keep-dir={}", near.join("kept").display()),
+        "--kill-after=2s".to_owned(),
+        "--usage".to_owned(),
     ];
-    for text in narrow {
+    assert_eq!(place.words(&[]).expect("makes sense"), expected);
+    let set = place.words(&[("SANDBOX_KEEP_DIR", "here"), ("SANDBOX_TERMINAL", "never"), ("SANDBOX_DIFF", "1")]);
+    let set = set.expect("makes sense");
+    assert!(["--keep-dir=here", "--no-tty", "--diff"].iter().all(|word| set.iter().any(|own| own == word)), "{set:?}");
+}
+
+/// What a project's file may set.
+const NARROW: [&str; 24] = [
+    "memory = '512M'",
+    "timeout = '5s'",
+    "output_limit = '1M'",
+    "pids_limit = 9",
+    "cpus = 1",
+    "require_kvm = true",
+    "home_tools = false",
+    "engine = 'kvm'",
+    "engine = 'auto'",
+    "boot = true",
+    "disk_size = '64M'",
+    "shm_size = '512M'",
+    "memory = '256M'\ndisk_size = '128M'",
+    "volumes = []",
+    "nested = false",
+    "home_tools = true",
+    "require_kvm = false",
+    "timeout = 'none'",
+    "terminal = 'always'",
+    "terminal = 'never'",
+    "diff = true",
+    "usage = true",
+    "keep = 'never'",
+    "commit = []",
+];
+
+/// What a user may have set.
+const STRICT: &str =
+    "memory = '256M'\ntimeout = '5s'\nrequire_kvm = true\nhome_tools = false\nengine = 'kvm'\npids_limit = 9";
+
+/// What a project's file may not set without trust, if the user's file says what stands first.
+const WIDE: [(&str, &str); 25] = [
+    ("", "memory = '2G'"),
+    ("", "cpus = 2"),
+    ("", "engine = 'qemu'"),
+    ("", "nested = true"),
+    ("", "disk_size = '600M'"),
+    ("", "memory = '256M'\ndisk_size = '129M'"),
+    ("", "volumes = ['/:/host']"),
+    ("", "env = ['AWS_SECRET']"),
+    ("", "ulimits = ['nofile=9']"),
+    ("", "tmpfs = ['/cache']"),
+    ("", "copy_out = ['/etc/hostname:.']"),
+    ("", "commit = ['build']"),
+    ("", "keep = 'on-failure'"),
+    ("", "keep_dir = 'kept'"),
+    ("", "kill_after = '1s'"),
+    ("", "retries = 1"),
+    ("keep = 'on-failure'", "keep = 'always'"),
+    ("kill_after = '2s'", "kill_after = '3s'"),
+    (STRICT, "memory = '257M'"),
+    (STRICT, "timeout = '6s'"),
+    (STRICT, "timeout = 'none'"),
+    (STRICT, "require_kvm = false"),
+    (STRICT, "home_tools = true"),
+    (STRICT, "engine = 'auto'"),
+    (STRICT, "pids_limit = 'none'"),
+];
+
+#[test]
+fn a_project_may_narrow_and_only_with_trust_widen() {
+    for text in NARROW {
         let place = Place::new();
         place.sandbox_toml(text);
         place.words(&[]).unwrap_or_else(|error| panic!("{text}: {error}"));
     }
-    let strict =
-        "memory = '256M'\ntimeout = '5s'\nrequire_kvm = true\nhome_tools = false\nengine = 'kvm'\npids_limit = 9";
-    let wide = [
-        ("", "memory = '2G'"),
-        ("", "cpus = 2"),
-        ("", "engine = 'qemu'"),
-        ("", "nested = true"),
-        ("", "disk_size = '600M'"),
-        ("", "memory = '256M'\ndisk_size = '129M'"),
-        ("", "volumes = ['/:/host']"),
-        ("", "env = ['AWS_SECRET']"),
-        ("", "ulimits = ['nofile=9']"),
-        (strict, "memory = '257M'"),
-        (strict, "timeout = '6s'"),
-        (strict, "timeout = 'none'"),
-        (strict, "require_kvm = false"),
-        (strict, "home_tools = true"),
-        (strict, "engine = 'auto'"),
-        (strict, "pids_limit = 'none'"),
-    ];
-    for (user, text) in wide {
+    for (user, text) in WIDE {
         let place = Place::new();
         place.user(user);
         place.sandbox_toml(text);
@@ -167,6 +211,26 @@ fn trust_is_in_what_was_seen_and_where() {
 }
 
 #[test]
+fn a_strangers_file_is_read_only_once_trusted() {
+    let found = |text: &str, project: bool| {
+        let stranger = project.then_some(1234);
+        vec![Found { path: "/tmp/sandbox.toml".into(), text: text.to_owned(), project, stranger }]
+    };
+    let gathered = |found, trusted| gather(found, &|_: &str| None, |_| Ok(trusted)).map(drop);
+    for text in ["memory = '512M'", "", "no such key"] {
+        let error = crate::explain(&gathered(found(text, true), false).expect_err("a stranger's"));
+        for part in ["/tmp/sandbox.toml", "1234", "sandbox trust \"/tmp\"", "--no-config"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+    gathered(found("memory = '512M'", true), true).expect("trusted");
+    gathered(found("memory = '512M'", false), false).expect("the user's own");
+    let place = Place::new();
+    place.sandbox_toml("memory = '512M'");
+    assert_eq!(place.found()[0].stranger, None);
+}
+
+#[test]
 fn the_search_ends_at_the_home_directory() {
     let place = Place::new();
     let inner = place.project().join("src");
@@ -182,7 +246,7 @@ fn what_makes_no_sense_is_refused_by_place_and_name() {
         ("memry = '1G'", &["\"memry\"", "memory is one"][..]),
         ("require-kvm = true", &["require_kvm is one"]),
         ("no_home_tools = true", &["home_tools is one"]),
-        ("xyz = 1", &["there are boot, cpus"]),
+        ("xyz = 1", &["there are boot, commit"]),
         ("cpus = 1\nmemory = ", &["line 2"]),
         ("cpus = 1\ncpus = 2", &["line 2"]),
         ("memory = 'lots'", &["memory: ", "512M"]),
@@ -196,6 +260,15 @@ fn what_makes_no_sense_is_refused_by_place_and_name() {
         ("volumes = ['/a:/b:rx']", &["volumes: ", "ro or rw"]),
         ("ulimits = ['files=1']", &["ulimits: ", "nofile"]),
         ("env = ['=1']", &["env: ", "NAME"]),
+        ("keep = 'failure'", &["keep: ", "\"on-failure\""]),
+        ("keep = true", &["keep: ", "\"on-failure\""]),
+        ("keep_dir = ''", &["keep_dir: ", "path"]),
+        ("terminal = true", &["terminal: ", "\"auto\""]),
+        ("copy_out = ['x']", &["copy_out: ", "GUEST:HOST"]),
+        ("commit = ['/etc']", &["commit: ", "below"]),
+        ("tmpfs = ['/a:size=x']", &["tmpfs: "]),
+        ("keep_vm = true", &["\"keep_vm\""]),
+        ("diff_tar = 'x'", &["\"diff_tar\""]),
         ("[run]\nmemory = '1G'", &["\"run\""]),
     ] {
         for project in [false, true] {
@@ -234,7 +307,7 @@ fn flags_come_last() {
     let place = Place::new();
     place.user("memory = '2G'\nvolumes = ['/a:/b']\nhome_tools = false");
     let (settings, _) = gather(place.found(), &place.variable(), |_| Ok(false)).expect("makes sense");
-    let text = |words| format!("{:?}", again(typed(words), &settings).expect("parses"));
+    let text = |words| format!("{:?}", again(typed(words), &settings).expect("parses").0);
     assert!(text(&["-m", "3G", "--", "true"]).contains("memory: 3221225472"));
     let plain = text(&["-v/c:/d", "true"]);
     for part in ["memory: 2147483648", "\"/a\"", "\"/c\"", "no_home_tools: true", "command: [\"true\"]"] {
@@ -256,7 +329,7 @@ proptest! {
     /// Whatever lies there is settings or a refusal.
     #[test]
     fn hostile_files_do_no_harm(text in ".{0,200}|[a-z_]{1,12} = ('[ -~]{0,20}'|[0-9.]{1,30}|\\[[^\\]]{0,20}\\])") {
-        let found = Found { path: "/x/sandbox.toml".into(), text, project: true };
+        let found = Found { path: "/x/sandbox.toml".into(), text, project: true, stranger: None };
         let _either = gather(vec![found], &|_: &str| None, |_| Ok(true));
     }
 }

@@ -74,9 +74,13 @@ pub(super) fn forget(found: &Found, variable: Variable<'_>) -> Result<(), Error>
     }
 }
 
-fn record(found: &Found, variable: Variable<'_>) -> Result<PathBuf, Error> {
+/// Where state of the user's programs lies.
+pub(in crate::cli) fn state(variable: Variable<'_>) -> Result<PathBuf, Error> {
     const STATE: &str = "XDG_STATE_HOME";
     let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute(STATE).or_else(|| Some(absolute("HOME")?.join(".local/state"))).ok_or(Error::NoHome(STATE))?;
-    Ok(state.join("sandbox/trusted").join(images::sha256(found.path.as_os_str().as_bytes())))
+    absolute(STATE).or_else(|| Some(absolute("HOME")?.join(".local/state"))).ok_or(Error::NoHome(STATE))
+}
+
+fn record(found: &Found, variable: Variable<'_>) -> Result<PathBuf, Error> {
+    Ok(state(variable)?.join("sandbox/trusted").join(images::sha256(found.path.as_os_str().as_bytes())))
 }

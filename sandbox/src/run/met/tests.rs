@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use guest_init::wire::{Met, Usage};
 
 use super::*;
-use crate::spec::{Choice, Limits, MEMORY_DEFAULT, OURSELVES, Process, Results, Sight, Tmpfs, Ulimit, User};
+use crate::spec::{Choice, Keep, Limits, MEMORY_DEFAULT, OURSELVES, Process, Results, Sight, Tmpfs, Ulimit, User};
 
 fn spec(limits: Limits) -> Spec {
     Spec {
@@ -27,6 +27,7 @@ fn spec(limits: Limits) -> Spec {
         boot: false,
         process: Process { umask: 0o022, rlimits: vec![] },
         results: Results::default(),
+        keep: Keep::Never,
         program: OURSELVES.into(),
     }
 }

@@ -15,9 +15,9 @@ use crate::sys::signals::Signals;
 /// How long the guest may be silent.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
-/// How long it may keep us waiting in all: an emulated one tells of the most that is taken in half of that. Else one byte a minute
-/// would do to hold a run for ever.
-const PATIENCE: Duration = Duration::from_secs(900);
+/// How long it may keep us waiting in all for what the caller wants: an emulated one tells of the most that is taken in half of
+/// that. Else one byte a minute would do to hold a run for ever.
+pub(super) const PATIENCE: Duration = Duration::from_secs(900);
 
 /// An answer under way.
 pub(super) struct Answer<'a> {
@@ -29,8 +29,13 @@ pub(super) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    pub(super) fn new(stream: UnixStream, signals: Option<&'a Signals>, ended_by: &'a Cell<Option<i32>>) -> Self {
-        Self { stream, signals, ended_by, patience: PATIENCE }
+    pub(super) fn new(
+        stream: UnixStream,
+        signals: Option<&'a Signals>,
+        ended_by: &'a Cell<Option<i32>>,
+        patience: Duration,
+    ) -> Self {
+        Self { stream, signals, ended_by, patience }
     }
 
     /// Waits for more of it. Time that the caller takes for what it has read does not count.
@@ -77,7 +82,7 @@ mod tests {
         guest.write_all(b"told").unwrap();
         drop(guest);
         let (ended_by, mut text) = (Cell::new(None), String::new());
-        Answer::new(host, None, &ended_by).read_to_string(&mut text).unwrap();
+        Answer::new(host, None, &ended_by, PATIENCE).read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), ended_by.get()), ("told", None));
     }
 
@@ -85,7 +90,7 @@ mod tests {
     fn a_guest_that_dribbles_runs_out_of_patience() {
         let (mut guest, host) = UnixStream::pair().unwrap();
         let ended_by = Cell::new(None);
-        let mut answer = Answer { patience: Duration::from_millis(50), ..Answer::new(host, None, &ended_by) };
+        let mut answer = Answer::new(host, None, &ended_by, Duration::from_millis(50));
         let begun = Instant::now();
         let error = loop {
             guest.write_all(b"x").unwrap();
@@ -104,7 +109,7 @@ mod tests {
         let (signals, sender) = Signals::of_threads().unwrap();
         let ended_by = Cell::new(None);
         sender.send(15);
-        assert!(Answer::new(host, Some(&signals), &ended_by).read(&mut [0]).is_err());
+        assert!(Answer::new(host, Some(&signals), &ended_by, PATIENCE).read(&mut [0]).is_err());
         assert_eq!(ended_by.get(), Some(15));
     }
 }
