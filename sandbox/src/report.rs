@@ -4,6 +4,7 @@
 pub mod kept;
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use serde::Serialize;
 
@@ -113,6 +114,16 @@ impl Limits {
 }
 
 impl Report {
+    /// Writes it, for people and programs.
+    ///
+    /// # Errors
+    /// Of writing.
+    pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        to.write_all(text.as_bytes())
+    }
+
     /// The account of a run; `spec` is missing where the command line could not be understood.
     #[must_use]
     pub fn new(outcome: &Outcome, spec: Option<&Spec>) -> Self {
@@ -167,7 +178,7 @@ impl Report {
                 stderr_bytes: outcome.stderr_bytes,
             },
             limits: Limits::of(spec),
-            console: outcome.console.clone(),
+            console: if cause.is_of_the_machine() { outcome.console.clone() } else { Vec::new() },
             versions: BTreeMap::from([
                 ("sandbox", env!("CARGO_PKG_VERSION").to_owned()),
                 ("protocol", guest_init::wire::VERSION.to_string()),

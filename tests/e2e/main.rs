@@ -29,6 +29,7 @@ mod signals;
 mod smp;
 mod status;
 mod stdio;
+mod suite;
 mod terminal;
 
 use std::collections::HashSet;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         smp::CASES,
         status::CASES,
         stdio::CASES,
+        suite::CASES,
         terminal::CASES,
     ];
     let cases: Vec<&'static Case> = cases.into_iter().flatten().collect();

@@ -4,7 +4,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use super::{Arguments, complain, explain, say, write_report};
+use super::{Arguments, complain, explain, say};
 use crate::caller::Caller;
 use crate::cli::{FAILURE, config, tell};
 use crate::report::{Report, kept};
@@ -59,7 +59,7 @@ pub(in crate::cli) fn carry_out(
         tell(format_args!("sandbox: cannot keep the report as {}: {error}", path.display()));
     }
     if let Some(mut file) = report
-        && let Err(error) = write_report(&mut file, &account)
+        && let Err(error) = account.write(&mut file)
     {
         tell(format_args!("sandbox: cannot write the report: {error}"));
         return End { code: ExitCode::from(FAILURE), signal: None };
