@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use rustix::fs::{Access, access};
 use sandbox::caller::Caller;
 use sandbox::cargo::Process;
-use sandbox::suite::{Plan, Test, directory};
+use sandbox::suite::{Plan, Test, directory, refusal};
 use sandbox::{Cause, Verdict};
 
 use crate::machine::Registered;
@@ -47,9 +47,7 @@ pub(crate) fn run() -> Option<ExitCode> {
 pub(crate) fn perform(test: &Registered) -> (Verdict, String) {
     let (plan, place) = match plan(test) {
         Ok(planned) => planned,
-        Err(cause) => {
-            return (Verdict::Infrastructure, format!("infrastructure, which says nothing of the test: {cause}"));
-        }
+        Err(cause) => return (Verdict::Infrastructure, refusal(&cause)),
     };
     let name = test.name();
     // nextest keeps what is written and shows it with the test.

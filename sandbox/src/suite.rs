@@ -24,6 +24,9 @@ const BEGUN_AGAIN: u32 = 2;
 const FAILED: u8 = 101;
 const UNKNOWN: u8 = 125;
 
+/// How the words begin about a test of which nothing is known.
+const INFRASTRUCTURE: &str = "infrastructure, which says nothing of the test: ";
+
 /// A test, ready to be run.
 pub struct Test<'a> {
     /// What it is called.
@@ -95,6 +98,12 @@ impl Record {
         Self { name: name.to_owned(), attempts: verdicts.iter().map(attempt).collect(), line: "sandbox run".to_owned() }
     }
 
+    /// Of a test of which nothing was heard again.
+    pub(crate) fn lost(name: &str) -> Self {
+        let attempt = Attempt::lost("sandbox itself has failed; its own words are above");
+        Self { name: name.to_owned(), attempts: vec![attempt], line: String::new() }
+    }
+
     /// What is known of it in the end: one pass is enough, and a failure is none the less for an attempt that says nothing.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
@@ -129,7 +138,7 @@ impl Record {
                 (false, true) => text.push_str(&format!("attempts {first} to {last} of {all}: ")),
             }
             if attempt.verdict == Verdict::Infrastructure {
-                text.push_str("infrastructure, which says nothing of the test: ");
+                text.push_str(INFRASTRUCTURE);
             }
             text.push_str(&format!("{}\n", attempt.words));
             if let Some(place) = &attempt.evidence {
@@ -157,6 +166,12 @@ impl Record {
         }
         text
     }
+}
+
+/// What is to be said of a test that cannot be run at all, for this reason; and it is reported.
+#[must_use]
+pub fn refusal(cause: &Cause) -> String {
+    format!("{INFRASTRUCTURE}{}", Attempt::lost(cause.to_string()).words)
 }
 
 /// The exit code of a suite with these verdicts.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use harness::Case;
 use rustix::process::{Pid, Signal, kill_process};
-use tests::{Bench, Call, Ran, Running, program, tier};
+use tests::{Bench, Call, Ran, Running, bounded, program, tier};
 
 use crate::readme::named;
 
@@ -152,8 +152,9 @@ fn each_test_has_a_verdict_of_its_own() -> Result {
     assert!(!bench.path().join("evidence/before").exists(), "a test that passed leaves nothing");
     let line = evidence("aborts/1/repeat.sh");
     assert!(ran.text().contains(&format!("repeat: {}", line.trim())), "{line}");
-    let again = Command::new("sh").args(["-c", &line]).env("PATH", named(&place)?).status();
-    assert_eq!(again.map_err(|error| error.to_string())?.code(), Some(134), "{line}");
+    let mut again = Command::new("sh");
+    again.args(["-c", &line]).env("PATH", named(&place)?);
+    assert_eq!(bounded(again).status.code(), Some(134), "{line}");
     Ok(())
 }
 
@@ -328,7 +329,7 @@ fn run_line(bench: &Bench, line: &str, path: &std::ffi::OsStr) -> Result {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("exec 2>&1; {line}")]).current_dir(bench.path());
     command.env("PATH", path).env("SANDBOX_ENGINE", tier::engine()).env("XDG_STATE_HOME", bench.path());
-    let output = command.output().map_err(|error| error.to_string())?;
+    let output = bounded(command);
     assert!(output.status.success(), "$ {line}\n{}", String::from_utf8_lossy(&output.stdout));
     assert!(Path::new(bench.path()).join("suite.toml").exists());
     Ok(())

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use harness::{Case, Need};
+use tests::bounded;
 
 macro_rules! case {
     ($name:ident $(, $need:expr)*) => {
@@ -41,12 +42,17 @@ fn own(place: &Place, words: &[&str]) -> Command {
     command
 }
 
-fn output(mut command: Command) -> std::result::Result<Output, String> {
-    command.output().map_err(|error| error.to_string())
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Of which tests there are reports, and what they say.
+fn kept(reports: &Place) -> Vec<String> {
+    let files = fs::read_dir(reports.path()).expect("it is there").flatten();
+    let texts = files.map(|file| fs::read(file.path()).expect("it can be read"));
+    let reports = texts.map(|text| serde_json::from_slice::<serde_json::Value>(&text).expect("it is JSON"));
+    let told = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    reports.map(|report| format!("{} {}", told(&report["test"]["name"]), told(&report["verdict"]))).collect()
 }
 
 /// A test's line, without the spaces that align it and without the kind.
@@ -67,7 +73,7 @@ fn message(output: &Output, test: &str) -> String {
 
 fn each_function_has_a_verdict_of_its_own() -> Result {
     let place = place();
-    let output = output(own(&place, &["inside::worst::", "--ignored", "--test-threads", "2"]))?;
+    let output = bounded(own(&place, &["inside::worst::", "--ignored", "--test-threads", "2"]));
     assert_eq!(output.status.code(), Some(101), "{}\n{}", text(&output.stdout), text(&output.stderr));
     for passed in ["before", "deletes_the_root", "leaves_a_daemon", "then_after"] {
         said(&output, &format!("inside::worst::{passed}"), "ok");
@@ -96,16 +102,16 @@ fn listing_is_silent_and_boots_nothing() -> Result {
     let listed = |words: &[&str]| {
         let mut command = own(&place, &[&["--list", "--format", "terse", "inside::"], words].concat());
         command.env("SANDBOX_BIN", "/nonexistent").env("XDG_CACHE_HOME", place.path());
-        let output = output(command)?;
+        let output = bounded(command);
         assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
-        Ok::<_, String>(text(&output.stdout))
+        text(&output.stdout)
     };
-    let all = listed(&[])?;
+    let all = listed(&[]);
     assert!(all.lines().all(|line| line.ends_with(": test")), "{all}");
     assert!(all.contains("inside::needs_are_met: test") && all.contains("inside::worst::panics: test"), "{all}");
-    let ignored = listed(&["--ignored"])?;
+    let ignored = listed(&["--ignored"]);
     assert!(!ignored.contains("inside::needs_are_met") && ignored.contains("inside::worst::panics: test"), "{ignored}");
-    let some = listed(&["--skip", "worst", "--skip", "root"])?;
+    let some = listed(&["--skip", "worst", "--skip", "root"]);
     assert_eq!(some.lines().count(), 2, "{some}");
     Ok(())
 }
@@ -113,7 +119,7 @@ fn listing_is_silent_and_boots_nothing() -> Result {
 fn a_failure_leaves_evidence_and_a_line_that_repeats_it() -> Result {
     const TEST: &str = "inside::worst::panics";
     let place = place();
-    let failed = output(own(&place, &[TEST, "--exact", "--include-ignored"]))?;
+    let failed = bounded(own(&place, &[TEST, "--exact", "--include-ignored"]));
     assert_eq!(failed.status.code(), Some(101), "{}", text(&failed.stdout));
     let message = message(&failed, TEST);
     let line =
@@ -131,12 +137,12 @@ fn a_failure_leaves_evidence_and_a_line_that_repeats_it() -> Result {
 
     let mut again = Command::new("sh");
     again.args(["-c", line("repeat: ")]).env("SANDBOX_EVIDENCE", place.path());
-    let again = output(again)?;
+    let again = bounded(again);
     assert_eq!(again.status.code(), Some(101), "{}", text(&again.stderr));
     assert!(text(&again.stdout).contains("of two lines"), "{}", text(&again.stdout));
 
     // A test that passes leaves nothing.
-    let passed = output(own(&place, &["inside::a_test_finds_its_package_and_itself", "--exact"]))?;
+    let passed = bounded(own(&place, &["inside::a_test_finds_its_package_and_itself", "--exact"]));
     assert_eq!(passed.status.code(), Some(0), "{}", text(&passed.stdout));
     let left = fs::read_dir(place.path().join("e2e")).map_err(|error| error.to_string())?.count();
     assert_eq!(left, 1);
@@ -145,33 +151,41 @@ fn a_failure_leaves_evidence_and_a_line_that_repeats_it() -> Result {
 
 /// Without images no machine comes up, which is no failure.
 fn what_was_not_run_has_no_verdict() -> Result {
-    let (place, cache) = (place(), place());
+    let (place, cache, reports) = (place(), place(), place());
     let mut command = own(&place, &["inside::needs_are_met", "--exact"]);
     command.env("XDG_CACHE_HOME", cache.path());
-    let lost = output(command)?;
+    let lost = bounded(command);
     assert_eq!(lost.status.code(), Some(125), "{}", text(&lost.stdout));
     let message = message(&lost, "inside::needs_are_met");
     assert!(message.starts_with("attempts 1 to 3 of 3: infrastructure, which says nothing of the test: "), "{message}");
+    // nextest will call it a failure; the report is for whoever puts that right.
     let mut command = own(&place, &["inside::needs_are_met", "--exact"]);
-    command.env("SANDBOX_BIN", "/nonexistent");
-    let lost = output(command)?;
+    command.env("SANDBOX_BIN", "/nonexistent").env("SANDBOX_REPORTS", reports.path());
+    command.env("NEXTEST_BINARY_ID", "tests::e2e").env("NEXTEST_TEST_NAME", "inside::needs_are_met");
+    let lost = bounded(command);
     assert_eq!(lost.status.code(), Some(125), "{}", text(&lost.stdout));
+    assert_eq!(kept(&reports), ["inside::needs_are_met infrastructure"]);
     Ok(())
 }
 
 /// As nextest starts it.
 fn output_is_passed_on_under_nextest() -> Result {
     const TEST: &str = "inside::worst::panics";
-    let place = place();
+    let (place, reports) = (place(), place());
     let mut command = own(&place, &["--exact", TEST, "--nocapture", "--ignored"]);
     command.env("NEXTEST", "1").env("NEXTEST_EXECUTION_MODE", "process-per-test");
-    let failed = output(command)?;
+    command
+        .env("NEXTEST_BINARY_ID", "tests::e2e")
+        .env("NEXTEST_TEST_NAME", TEST)
+        .env("SANDBOX_REPORTS", reports.path());
+    let failed = bounded(command);
     assert_eq!(failed.status.code(), Some(101));
     assert!(text(&failed.stderr).contains("this is the message"), "{}", text(&failed.stderr));
     let stdout = text(&failed.stdout);
     assert_eq!(stdout.matches("said before").count(), 1, "{stdout}");
     let (passed_on, _) = stdout.split_once("failures:").unwrap_or_default();
     assert!(passed_on.contains("said before"), "{stdout}");
+    assert_eq!(kept(&reports), [format!("{TEST} fail")]);
     Ok(())
 }
 
@@ -186,7 +200,7 @@ fn nextest_says_the_same() -> Result {
     );
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).env("SANDBOX_EVIDENCE", place.path());
     command.env_remove("SANDBOX_PART");
-    let output = output(command)?;
+    let output = bounded(command);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(100), "{said}");
     assert!(said.contains("6 tests run: 4 passed, 2 failed"), "{said}");

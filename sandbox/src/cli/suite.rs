@@ -110,10 +110,15 @@ fn attempt(arguments: &Arguments) -> Result<ExitCode, String> {
         let place = evidence.join(suite::directory(&entry.name));
         ready.push(Ready { entry, plan, place });
     }
-    let (records, skipped) = conduct(&arguments.mimic(), ready);
-    if arguments.list {
+    let chosen = arguments.mimic();
+    if chosen.list {
+        let trials = ready
+            .into_iter()
+            .map(|ready| Trial::test(ready.entry.name, || Ok(())).with_ignored_flag(ready.entry.ignored));
+        let _counted = libtest_mimic::run(&chosen, trials.collect());
         return Ok(ExitCode::SUCCESS);
     }
+    let (records, skipped) = conduct(&chosen, ready);
     for record in records.iter().filter(|record| record.is_flaky()) {
         tell(format_args!("sandbox: flaky: {} passed, but only at attempt {}", record.name, record.attempts.len()));
     }
@@ -127,8 +132,7 @@ fn attempt(arguments: &Arguments) -> Result<ExitCode, String> {
 /// Has libtest-mimic run what is chosen. What became of those, and which were passed over as ignored.
 fn conduct(chosen: &libtest_mimic::Arguments, ready: Vec<Ready>) -> (Vec<Record>, Vec<String>) {
     let (sender, records) = mpsc::channel();
-    let mut skipped = Vec::new();
-    let mut trials = Vec::new();
+    let (mut begun, mut skipped, mut trials) = (Vec::new(), Vec::new(), Vec::new());
     for ready in ready {
         let (name, ignored, sender) = (ready.entry.name.clone(), ready.entry.ignored, sender.clone());
         let trial = Trial::test(name.clone(), move || {
@@ -139,13 +143,18 @@ fn conduct(chosen: &libtest_mimic::Arguments, ready: Vec<Ready>) -> (Vec<Record>
             if verdict == Verdict::Pass { Ok(()) } else { Err(Failed::from(message)) }
         })
         .with_ignored_flag(ignored);
-        if !chosen.is_filtered_out(&trial) && chosen.is_ignored(&trial) {
-            skipped.push(name);
+        if !chosen.is_filtered_out(&trial) {
+            let list = if chosen.is_ignored(&trial) { &mut skipped } else { &mut begun };
+            list.push(name);
         }
         trials.push(trial);
     }
     let _counted = libtest_mimic::run(chosen, trials);
-    (records.try_iter().collect(), skipped)
+    let mut records: Vec<Record> = records.try_iter().collect();
+    // A panic of ours is caught with each test, and must not look like one that was never there.
+    begun.retain(|name| !records.iter().any(|record| record.name == *name));
+    records.extend(begun.iter().map(|name| Record::lost(name)));
+    (records, skipped)
 }
 
 impl Ready {

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use super::Test;
 use super::evidence::Evidence;
 use crate::cli::tell;
-use crate::outcome::Verdict;
+use crate::outcome::{Cause, Verdict};
 use crate::report::{Report, kept};
 use crate::run::Outcome;
+use crate::stages::Stages;
 
 /// How a test went once.
 #[derive(Debug)]
@@ -45,12 +46,19 @@ impl Attempt {
         }
     }
 
+    /// One without a run. That is reported too: who joins reports with results would else take it for a failure.
+    pub(super) fn lost(words: impl Into<String>) -> Self {
+        let words = words.into();
+        keep(&Report::new(&Outcome::refused(Cause::SetupError(words.clone()), Stages::begin()), None));
+        Self::of(Verdict::Infrastructure, words)
+    }
+
     pub(super) fn make(test: &Test<'_>, number: usize) -> Self {
         let begun = Instant::now();
         let mut attempt = Self::run(test, number).unwrap_or_else(|error| {
             let words =
                 format!("cannot keep the output in {:?}: {error}; is there room, and may we write there?", test.place);
-            Self::of(Verdict::Infrastructure, words)
+            Self::lost(words)
         });
         attempt.time = begun.elapsed();
         attempt
@@ -62,9 +70,7 @@ impl Attempt {
         let (stdout, stderr) = evidence.output()?;
         let (verdict, words) = judge(test, &outcome, &stdout, &stderr);
         let report = Report::new(&outcome, Some(&test.plan.spec));
-        if let Err((path, error)) = kept::keep(&report) {
-            tell(format_args!("sandbox: cannot keep the report as {}: {error}", path.display()));
-        }
+        keep(&report);
         let cause = &outcome.cause;
         let input = (!test.input.is_empty()).then(|| super::evidence::input(&test.place, number));
         let (evidence, output) = if verdict == Verdict::Pass {
@@ -84,6 +90,13 @@ impl Attempt {
             output,
             ..Self::of(verdict, String::new())
         })
+    }
+}
+
+/// Where `SANDBOX_REPORTS` says, if it does.
+fn keep(report: &Report) {
+    if let Err((path, error)) = kept::keep(report) {
+        tell(format_args!("sandbox: cannot keep the report as {}: {error}", path.display()));
     }
 }
 
