@@ -101,6 +101,14 @@ pub struct Call {
     limit: Duration,
 }
 
+/// Runs any command of the host to its end, which comes by [`LIMIT`] at the latest.
+#[must_use]
+pub fn bounded(mut command: Command) -> Output {
+    command.stdin(Stdio::null());
+    let limit = tier::patient(LIMIT);
+    Call { command, report: PathBuf::new(), input: Vec::new(), limit }.spawn().output()
+}
+
 /// A call under way. Dropping it ends it, so that a test that fails leaves nothing; and so does its limit, so that a
 /// test that waits for it by any means comes to an end.
 #[derive(Debug)]

@@ -52,9 +52,11 @@ const DOORS: &[(&str, &[&str])] = &[
     ("landlock::", &["confine"]),
     ("clap_mangen::", &["cli"]),
     ("tar::", &["changes/tar"]),
-    ("quick_junit::", &["junit", "cli/junit"]),
+    ("quick_junit::", &["junit", "cli/junit", "cli/suite"]),
     ("clap_complete::", &["cli"]),
-    ("toml::", &["cli/config", "cargo/project"]),
+    ("toml::", &["cli/config", "cli/suite", "cargo/project"]),
+    ("libtest_mimic::", &["cli/suite"]),
+    ("regex::", &["cli/suite"]),
     ("strsim::", &["cli/config"]),
 ];
 

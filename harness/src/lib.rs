@@ -1,73 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One test in one microVM.
+//! Tests that want a machine: functions that each run in a virtual machine of their own, with the interface of `cargo test`.
 //!
-//! So far only the description of a case: what it is called and what it needs. The tests of this repository declare
-//! theirs with it; running a case of a foreign suite in a machine of its own is this package's future.
+//! A test is one function with one attribute, anywhere in the test program; the program's `main` is [`main()`], and its entry in
+//! `Cargo.toml` says `harness = false`. What a test needs is data in the attribute: see [`Machine`].
+//!
+//! ```standalone_crate
+//! use std::{fs, io, thread};
+//!
+//! /// As root of its own machine it may do to it what it likes: the machine dies with the test.
+//! #[harness::test(memory = "256M", root)]
+//! fn a_host_without_users() -> io::Result<()> {
+//!     fs::remove_file("/etc/passwd")?;
+//!     assert!(fs::read("/etc/passwd").is_err());
+//!     Ok(())
+//! }
+//!
+//! #[harness::test(cpus = 2, timeout = "1m", env = ["GREETING=hello"])]
+//! fn two_processors() {
+//!     assert_eq!(thread::available_parallelism().unwrap().get(), 2);
+//!     assert_eq!(std::env::var("GREETING").unwrap(), "hello");
+//! }
+//!
+//! #[harness::test]
+//! #[ignore = "takes long"]
+//! fn later() {}
+//!
+//! fn main() -> std::process::ExitCode {
+//!     harness::main()
+//! }
+//! ```
+//!
+//! `cargo test` runs as many at a time as there are processors, and puts into the message of a failure what the test wrote. Under
+//! nextest each test is a process, and what it writes is passed on as it comes. Either way the program is started again in the machine,
+//! where it sees what `cargo test` shows it on the host, at the same paths ([`sandbox::cargo`]), and runs that one function. It passes
+//! if that returns; otherwise its panic is the message, with the places of all that is known of it (output, console, report) and a line that
+//! repeats it. They lie in the target directory (`vm-evidence`), or where `SANDBOX_EVIDENCE` says.
+//!
+//! Of a test whose machine did not come up or was lost nothing is known: its message says *infrastructure*, and if no other test has
+//! failed, the exit code is 125 and not 101.
+//!
+//! The machine is run by the `sandbox` program, which `SANDBOX_BIN` or `PATH` names.
+//!
+//! Tests that boot machines themselves, on the host, go into the same suite: see [`Case`] and [`Suite`].
 
-use std::fmt;
+mod case;
+mod inside;
+mod machine;
+mod suite;
 
-/// A test that boots machines, or says why it cannot.
-pub struct Case {
-    /// Name, unique in its suite.
-    pub name: &'static str,
-    /// What the machine it runs on must offer.
-    pub needs: &'static [Need],
-    /// The test: panics or returns an error to fail.
-    pub body: fn() -> Result<(), String>,
-}
+pub use case::{Case, Need};
+pub use harness_attribute::test;
+pub use machine::{Machine, Registered};
+pub use suite::Suite;
 
-/// Something not every host offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// A program in `PATH`.
-    Program(&'static str),
-    /// The superuser.
-    Root,
-    /// A variable of the environment that leads to something.
-    Variable(&'static str),
-}
+#[doc(hidden)]
+pub use inventory;
 
-impl Need {
-    /// Why this host does not meet the need, if it does not.
-    #[must_use]
-    pub fn missing(self) -> Option<String> {
-        match self {
-            Self::Program(name) => {
-                let path = std::env::var_os("PATH").unwrap_or_default();
-                let found = std::env::split_paths(&path).any(|place| place.join(name).is_file());
-                (!found).then(|| format!("no {name} in PATH"))
-            }
-            Self::Variable(name) => std::env::var_os(name).is_none().then(|| format!("{name} is not set")),
-            Self::Root => {
-                let owner = std::fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own));
-                (!owner.is_ok_and(|uid| uid == 0)).then(|| "not root".to_owned())
-            }
-        }
-    }
-}
+use std::process::ExitCode;
 
-impl Case {
-    /// Why this case cannot run here, if it cannot.
-    #[must_use]
-    pub fn obstacle(&self) -> Option<String> {
-        self.needs.iter().find_map(|need| need.missing())
-    }
-}
-
-impl fmt::Debug for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Case").field("name", &self.name).field("needs", &self.needs).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unmet_need_is_an_obstacle_with_a_reason() {
-        let needs = &[Need::Program("sh"), Need::Program("no-such-program")];
-        let case = Case { name: "x", needs, body: || Ok(()) };
-        assert_eq!(case.obstacle().as_deref(), Some("no no-such-program in PATH"));
-    }
+/// Runs the tests of this program that are chosen on its command line. For the end of `main`.
+#[must_use]
+pub fn main() -> ExitCode {
+    Suite::new().run()
 }

@@ -12,8 +12,10 @@ mod results;
 pub mod run;
 pub mod runner;
 pub mod shell;
+pub mod suite;
 
 pub use complete::completions;
+pub(crate) use config::of_environment;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -64,6 +66,12 @@ pub enum Verb {
     Runner(Box<runner::Arguments>),
     /// Join nextest's JUnit files with the reports of their tests' runs, and with each other
     Junit(junit::Arguments),
+    /// Run the commands of a file as tests, each in a virtual machine of its own
+    ///
+    /// The file is TOML and names for each test its command, what it needs and what is expected of it. Tests are chosen, run
+    /// and reported as `cargo test` does; nothing is booted to list them.
+    #[command(after_long_help = help::SUITE)]
+    Suite(Box<suite::Arguments>),
     /// Say what this machine can do, and what to do about the rest
     Doctor,
     /// Let the sandbox.toml of a project give its commands more than they have without it

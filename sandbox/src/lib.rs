@@ -31,6 +31,7 @@ pub mod run;
 pub mod session;
 pub mod spec;
 mod stages;
+pub mod suite;
 mod sys;
 mod terminal;
 pub mod usage;

@@ -10,6 +10,7 @@ mod program;
 
 pub use child::Child;
 pub use command::{Command, Stdio};
+pub(crate) use program::find as program;
 
 use std::ffi::{OsStr, OsString};
 use std::io;

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Verb::Runner(arguments) => cli::runner::run(*arguments),
         Verb::Shell(arguments) => cli::shell::run(*arguments),
         Verb::Junit(arguments) => cli::junit::run(arguments),
+        Verb::Suite(arguments) => cli::suite::run(&arguments),
         Verb::Doctor => doctor::run(),
         Verb::Trust { directory, revoke } => cli::trust(directory.as_deref(), revoke),
         Verb::Completions { shell } => cli::completions(shell),

@@ -4,6 +4,7 @@
 pub mod kept;
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 use serde::Serialize;
 
@@ -113,6 +114,24 @@ impl Limits {
 }
 
 impl Report {
+    /// Its text, for people and programs.
+    ///
+    /// # Errors
+    /// Those of the writer of JSON, which has none for what a report holds.
+    pub fn text(&self) -> io::Result<String> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Of writing.
+    pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        to.write_all(self.text()?.as_bytes())
+    }
+
     /// The account of a run; `spec` is missing where the command line could not be understood.
     #[must_use]
     pub fn new(outcome: &Outcome, spec: Option<&Spec>) -> Self {
@@ -167,7 +186,7 @@ impl Report {
                 stderr_bytes: outcome.stderr_bytes,
             },
             limits: Limits::of(spec),
-            console: outcome.console.clone(),
+            console: if cause.is_of_the_machine() { outcome.console.clone() } else { Vec::new() },
             versions: BTreeMap::from([
                 ("sandbox", env!("CARGO_PKG_VERSION").to_owned()),
                 ("protocol", guest_init::wire::VERSION.to_string()),

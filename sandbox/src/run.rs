@@ -52,7 +52,7 @@ use watch::{Furnished, Watch};
 /// How long output that the guest had sent before its machine ended may take to reach its reader.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
-/// Console lines shown when the machine failed.
+/// Console lines kept; shown when the machine failed.
 const CONSOLE_LINES: usize = 20;
 
 /// The descriptors a command's standard streams are connected to.
@@ -105,7 +105,7 @@ pub struct Outcome {
     pub stdout_bytes: u64,
     /// Bytes written to standard error.
     pub stderr_bytes: u64,
-    /// The guest console's last lines, if the machine failed.
+    /// The guest console's last lines.
     pub console: Vec<String>,
     /// What of the view the caller may not expect.
     pub notices: Vec<String>,
@@ -268,9 +268,7 @@ fn attempt(
     machine.end()?;
     drop(lease);
     outcome.killed = machine.console().killed().to_vec();
-    if cause.is_of_the_machine() {
-        outcome.console = machine.console().last_lines(CONSOLE_LINES);
-    }
+    outcome.console = machine.console().last_lines(CONSOLE_LINES);
     if let Some(evidence) = &mut outcome.evidence {
         evidence.console = machine.console().last_lines(usize::MAX);
     }

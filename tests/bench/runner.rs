@@ -56,12 +56,16 @@ pub(super) fn inside() -> Result<bool> {
 pub(super) fn print(bench: &Bench, rounds: u64) -> Result<()> {
     let suite = Suite::build(&bench.path().join("idle"))?;
     let emulated = suite.measure(rounds)?;
-    let own = env::current_exe()?;
+    // All that is needed there is in one place, but for the program.
+    let own = bench.path().join("bench");
+    fs::copy(env::current_exe()?, &own)?;
     let mut guest = Command::new(program());
     guest.args(["run", "--engine", "qemu", "--nested", "-m", "3G", "--timeout", "40m", "-v"]);
-    guest.arg(format!("{0}:{0}", bench.path().display())).arg("-v").arg(volume(&program()));
-    guest.arg("-v").arg(volume(&own)).args(["-e", "SANDBOX_BIN", "--"]).arg(&own);
-    guest.arg(INSIDE).arg(&suite.place).arg(rounds.to_string()).env("SANDBOX_BIN", program());
+    let (here, program) = (bench.path().display(), program());
+    let beside = program.parent().unwrap_or(&program).display();
+    guest.arg(format!("{here}:{here}")).arg("-v").arg(format!("{beside}:{beside}:ro"));
+    guest.args(["-e", "SANDBOX_BIN", "--"]).arg(&own);
+    guest.arg(INSIDE).arg(&suite.place).arg(rounds.to_string()).env("SANDBOX_BIN", &program);
     let output = guest.current_dir(bench.path()).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "the guest that measures ended with {}", output.status);
     let hardware: Values = serde_json::from_slice(&output.stdout).context("the guest's figures make no sense")?;
@@ -83,11 +87,6 @@ pub(super) fn print(bench: &Bench, rounds: u64) -> Result<()> {
         println!("| {name} | {:.1} | {:.1} |", of(&emulated), of(&hardware));
     }
     Ok(())
-}
-
-fn volume(path: &Path) -> String {
-    let place = path.parent().unwrap_or(path).display();
-    format!("{place}:{place}:ro")
 }
 
 /// The tests, built and packed, so that nothing is built where they run.

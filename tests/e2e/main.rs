@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! End to end: every case boots a machine of its own and looks at what comes out of it.
+//! End to end: every case boots a machine of its own and looks at what comes out of it; those of [`inside`] are in one.
 //!
 //! The list of modules is explicit. A case that cannot run here says why and is skipped; with `SANDBOX_STRICT=1` it
 //! fails instead. Cases named `soak::` take longer than CI may and run with `SANDBOX_SOAK=1`. The same cases run on each
@@ -14,6 +14,7 @@ mod counts;
 mod disk;
 mod endings;
 mod files;
+mod inside;
 mod isolation;
 mod jobs;
 mod keep;
@@ -31,21 +32,25 @@ mod signals;
 mod smp;
 mod status;
 mod stdio;
+mod suite;
 mod terminal;
+mod verdicts;
 
-use std::collections::HashSet;
 use std::process::ExitCode;
 
-use harness::Case;
-use libtest_mimic::{Arguments, Failed, Trial};
+use harness::{Case, Suite};
 use tests::tier;
 
 fn main() -> ExitCode {
     if tests::clocked::is_inside() {
         tests::clocked::inside();
     }
-    let arguments = Arguments::from_args();
-    let cases = [
+    // The engine's name stands before each case's, so that the two tiers' results are told apart.
+    Suite::new().cases(cases()).kind(tier::engine()).left_out(left_out).part(tier::is_in_part).run()
+}
+
+fn cases() -> impl Iterator<Item = &'static Case> {
+    [
         admission::CASES,
         arguments::CASES,
         caller::CASES,
@@ -72,38 +77,17 @@ fn main() -> ExitCode {
         smp::CASES,
         status::CASES,
         stdio::CASES,
+        suite::CASES,
         terminal::CASES,
-    ];
-    let cases: Vec<&'static Case> = cases.into_iter().flatten().collect();
-    let names: HashSet<&str> = cases.iter().map(|case| case.name).collect();
-    assert_eq!(names.len(), cases.len(), "two cases share a name");
-    let own =
-        cases.into_iter().enumerate().filter(|(number, _)| tier::is_in_part(*number)).map(|(_, case)| trial(case));
-    libtest_mimic::run(&arguments, own.collect()).exit_code()
+        verdicts::CASES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
-/// The engine's name stands before each case's, so that the two tiers' results are told apart.
-fn kind(why: Option<&str>) -> String {
-    why.map_or_else(tier::engine, |why| format!("{}, left out: {why}", tier::engine()))
-}
-
-fn set(name: &str) -> bool {
-    std::env::var_os(name).is_some_and(|value| value != "0")
-}
-
-fn trial(case: &'static Case) -> Trial {
-    let strict = set("SANDBOX_STRICT");
-    let obstacle = case.obstacle();
-    let soak = (case.name.starts_with("soak::") && !set("SANDBOX_SOAK")).then_some("SANDBOX_SOAK=1 runs it");
-    // Named in a table, with the reason: no skip.
-    let left_out = soak.or_else(|| tier::left_out(case.name));
-    let skipped = left_out.is_some() || (obstacle.is_some() && !strict);
-    let why = left_out.or(obstacle.as_deref().filter(|_| skipped));
-    let kind = kind(why);
-    Trial::test(case.name, move || match obstacle {
-        Some(reason) => Err(Failed::from(format!("cannot run here: {reason}"))),
-        None => (case.body)().map_err(Failed::from),
-    })
-    .with_kind(kind)
-    .with_ignored_flag(skipped)
+/// Why a case is not run unless asked for, if it is not: named in a table, with the reason, which is no skip.
+fn left_out(case: &str) -> Option<&'static str> {
+    let set = std::env::var_os("SANDBOX_SOAK").is_some_and(|value| value != "0");
+    let soak = (case.starts_with("soak::") && !set).then_some("SANDBOX_SOAK=1 runs it");
+    soak.or_else(|| tier::left_out(case))
 }

@@ -73,7 +73,7 @@ fn examples() -> Result<(), String> {
 }
 
 /// A `PATH` with the program under the name that the examples use, whatever the file is called.
-fn named(place: &Bench) -> Result<OsString, String> {
+pub(crate) fn named(place: &Bench) -> Result<OsString, String> {
     symlink(program(), place.path().join("sandbox")).map_err(|error| error.to_string())?;
     let mut path = place.path().as_os_str().to_owned();
     path.push(":");

@@ -6,7 +6,7 @@
 //! as it likes, and widen it only if it is trusted ([`trust`]).
 
 mod files;
-mod keys;
+pub(super) mod keys;
 pub(super) mod trust;
 
 pub(super) use trust::state;
@@ -70,7 +70,7 @@ impl Source {
 }
 
 /// Settings by the name of their key.
-type Settings = BTreeMap<&'static str, Setting>;
+pub(super) type Settings = BTreeMap<&'static str, Setting>;
 
 /// Adds to what was typed what files and the environment say; or says why that cannot be.
 pub(super) fn apply(mut typed: Arguments) -> (Arguments, Option<String>) {
@@ -139,12 +139,24 @@ fn gather(
     Ok((all, sources))
 }
 
+/// What the environment says, as options.
+pub(crate) fn of_environment() -> Result<Vec<OsString>, String> {
+    let settings = keys::environment(&|name: &str| env::var_os(name).filter(|value| !value.is_empty()));
+    let settings = settings.map_err(|error| crate::explain(&error))?;
+    Ok(words(&settings))
+}
+
+/// Settings as options.
+pub(super) fn words(settings: &Settings) -> Vec<OsString> {
+    settings.values().flat_map(|setting| setting.words.iter().cloned()).collect()
+}
+
 fn source(place: String, settings: &Settings) -> Source {
     Source { place, set: settings.iter().map(|(key, setting)| format!("{key} = {}", setting.text)).collect() }
 }
 
 /// Lists add up, of anything else the later counts.
-fn merge(all: &mut Settings, later: Settings) {
+pub(super) fn merge(all: &mut Settings, later: Settings) {
     for (key, mut setting) in later {
         if let Some(earlier) = all.get(key) {
             setting.follow(earlier);
@@ -155,7 +167,7 @@ fn merge(all: &mut Settings, later: Settings) {
 
 /// What was typed, read once more behind the words of the settings; and all those words.
 fn again(typed: Vec<OsString>, settings: &Settings) -> Result<(Arguments, Vec<OsString>), String> {
-    let words = settings.values().flat_map(|setting| setting.words.iter().cloned());
+    let words = words(settings);
     let mut typed = typed.into_iter();
     // The program and its verb come first.
     let mut all: Vec<OsString> = typed.by_ref().take(2).chain(words).collect();

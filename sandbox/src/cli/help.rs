@@ -77,6 +77,36 @@ Exit status:
   runner dies of the same. 125: sandbox itself or the guest failed, or the
   output limit was met; 124: --timeout passed; 126, 127: it cannot be run.";
 
+/// Of `sandbox suite`.
+pub(super) const SUITE: &str = "\
+A suite:
+  [defaults]                        # needs of every test
+  memory = \"256M\"
+
+  [[test]]
+  name = \"sorts\"
+  command = [\"sort\", \"-n\"]        # or a line for sh: \"sort -n | uniq\"
+  stdin = \"10\\n9\\n\"
+  stdout = \"9\\n10\\n\"              # { contains = \"…\" }, { regex = \"…\" }
+  status = 0                        # or signal = 9
+
+  Needs: memory, cpus, timeout (5m unless said), output_limit (16M), root, files,
+  volumes, env, workdir, retries and what else config.toml takes. Paths are from
+  the file's directory, which the tests see and start in.
+
+Examples:
+  sandbox suite suite.toml
+  sandbox suite suite.toml --list
+  sandbox suite suite.toml sorts --exact --test-threads 1
+  sandbox suite suite.toml --skip slow --include-ignored --format terse
+  sandbox suite suite.toml --junit junit.xml --evidence evidence   # for CI
+
+Exit status:
+  0    every test passed
+  101  a test failed
+  125  none failed, but of some nothing is known: their machine did not come up
+       or was lost (JUnit's error); or the suite could not be read.";
+
 /// Of `sandbox trust`.
 pub(super) const TRUST: &str = "\
 Examples:
@@ -132,7 +162,7 @@ mod tests {
     #[test]
     fn every_example_means_something() {
         let mut count = 0;
-        for (line, words) in [ALL, RUN, RUNNER, TRUST].into_iter().flat_map(examples) {
+        for (line, words) in [ALL, RUN, RUNNER, SUITE, TRUST].into_iter().flat_map(examples) {
             assert!(!words.is_empty(), "{line}");
             let parsed = Cli::try_parse_from([OsString::from("sandbox")].into_iter().chain(words));
             let fine = parsed.as_ref().err().is_none_or(|error| error.kind() == clap::error::ErrorKind::DisplayHelp);
@@ -173,7 +203,7 @@ mod tests {
         assert!(!text(false).contains("Examples:") && text(false).contains("--help"));
         assert!(text(true).contains("Examples:") && text(true).contains("Exit status:"));
         // Longer ones are broken where the output is no terminal, and cannot be pasted then.
-        for line in [ALL, RUN, RUNNER, TRUST, COMPLETIONS].into_iter().flat_map(str::lines) {
+        for line in [ALL, RUN, RUNNER, SUITE, TRUST, COMPLETIONS].into_iter().flat_map(str::lines) {
             assert!(line.chars().count() < 100, "{line}");
         }
         let lines = text(false).lines().count();

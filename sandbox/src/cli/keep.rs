@@ -138,7 +138,7 @@ impl Place {
         let repeat = repeat::script(&arguments.words, &spec.sight.current, &spec.environment)?;
         let name =
             spec.command.first().map_or(OsStr::new(""), |program| Path::new(program).file_name().unwrap_or(program));
-        let bundle = bundle::Bundle { evidence, report: super::run::json(report)?, repeat };
+        let bundle = bundle::Bundle { evidence, report: report.text()?, repeat };
         bundle.write(&self.path, name, self.own).map(Some)
     }
 }

@@ -14,13 +14,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, Parser};
 
-use super::{config, help, keep, limits, parse, results, tell};
+use super::{Cli, Verb, config, help, keep, limits, parse, results, tell};
 use crate::caller::{self, Caller};
 use crate::engine::{self, Isolation};
-use crate::report::Report;
 use crate::run::{Hit, Outcome, Streams, run_and_visit};
 use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, OURSELVES, Sight, Spec, Terminal, Volume};
 use crate::view::View;
@@ -129,6 +128,9 @@ pub struct Arguments {
 // One constant says how much memory is the default; the text above is checked against it.
 const _: () = assert!(MEMORY_DEFAULT == 1 << 30, "the help text says 1G");
 
+/// An environment.
+pub(crate) type Variables = Vec<(OsString, OsString)>;
+
 /// The variable that says what a terminal understands, and its value for a caller who has none, as with docker.
 pub(super) const TERM: &str = "TERM";
 pub(super) const TERM_DEFAULT: &str = "xterm";
@@ -181,8 +183,7 @@ impl Arguments {
     }
 
     /// The same for one of whose environment so much passes unasked.
-    pub(super) fn spec_passing(&self, passed: Vec<(OsString, OsString)>, caller: &Caller) -> Result<Spec, String> {
-        let mut environment = passed;
+    pub(super) fn spec_passing(&self, mut environment: Variables, caller: &Caller) -> Result<Spec, String> {
         let workdir = self.workdir.clone().unwrap_or_else(|| caller.directory.clone());
         set(&mut environment, "PWD", workdir.clone());
         let user = match &self.user {
@@ -272,7 +273,7 @@ fn nested() -> Result<Nested, String> {
     Ok(Nested { program, cache: store.cache().to_owned(), images: store.images() })
 }
 
-pub(super) fn set(environment: &mut Vec<(OsString, OsString)>, name: impl AsRef<OsStr>, value: impl Into<OsString>) {
+pub(super) fn set(environment: &mut Variables, name: impl AsRef<OsStr>, value: impl Into<OsString>) {
     let name = name.as_ref();
     environment.retain(|(own, _)| own != name);
     environment.push((name.to_owned(), value.into()));
@@ -303,7 +304,7 @@ fn explain(spec: &Spec, sources: &[config::Source]) -> ExitCode {
 
 /// Tells the user what the exit code alone does not.
 fn say(outcome: &Outcome) -> ExitCode {
-    if !outcome.console.is_empty() {
+    if outcome.cause.is_of_the_machine() && !outcome.console.is_empty() {
         tell(format_args!("sandbox: the guest's console said last:"));
         for line in &outcome.console {
             tell(format_args!("  {line}"));
@@ -330,11 +331,14 @@ fn complain(cause: &Cause) -> ExitCode {
     ExitCode::from(cause.code())
 }
 
-/// A report as it is written to a file.
-pub(super) fn json(report: &Report) -> io::Result<String> {
-    let mut text = serde_json::to_string_pretty(report)?;
-    text.push('\n');
-    Ok(text)
+/// What these words behind `sandbox run` mean for a caller of whose environment so much passes, with no more than they say.
+pub(crate) fn spec_of(words: &[OsString], passed: Variables, caller: &Caller) -> Result<Spec, String> {
+    let typed = ["sandbox", "run"].map(OsString::from).into_iter().chain(words.iter().cloned());
+    match Cli::try_parse_from(typed).map(|cli| cli.verb) {
+        Ok(Verb::Run(arguments)) => arguments.spec_passing(passed, caller),
+        Ok(_) => Err("only `sandbox run` can be planned".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[cfg(test)]

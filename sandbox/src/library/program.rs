@@ -15,7 +15,7 @@ const NAME: &str = "sandbox";
 
 /// Finds it where `named` says, else the environment. It is asked for its version: another's processes would not
 /// understand ours.
-pub(super) fn find(named: Option<&Path>) -> Result<PathBuf, Error> {
+pub(crate) fn find(named: Option<&Path>) -> Result<PathBuf, Error> {
     let program = match named {
         Some(program) => program.to_owned(),
         None => match env::var_os(VARIABLE) {

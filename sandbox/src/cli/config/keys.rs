@@ -93,7 +93,7 @@ const NONE: &str = "none";
 
 /// What a key was set to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Setting {
+pub(in crate::cli) struct Setting {
     /// As it was written.
     pub(super) text: String,
     /// The options it stands for.
@@ -135,11 +135,30 @@ pub(super) fn read(found: &Found) -> Result<Settings, Error> {
     })?;
     let mut settings = Settings::new();
     for (name, value) in &table {
-        let Some(key) = KEYS.iter().find(|key| key.name == name) else { return Err(wrong(None, unknown(name))) };
-        let setting = setting(key, value, &found.directory());
-        settings.insert(key.name, setting.map_err(|problem| wrong(None, format!("{}: {problem}", key.name)))?);
+        let set = set(&mut settings, name, value, &found.directory());
+        if !set.map_err(|problem| wrong(None, problem))? {
+            return Err(wrong(None, unknown(name, names())));
+        }
     }
     Ok(settings)
+}
+
+/// Sets what a file in this directory sets; whether there is such a key.
+pub(in crate::cli) fn set(
+    settings: &mut Settings,
+    name: &str,
+    value: &Value,
+    directory: &Path,
+) -> Result<bool, String> {
+    let Some(key) = KEYS.iter().find(|key| key.name == name) else { return Ok(false) };
+    let setting = setting(key, value, directory).map_err(|problem| format!("{name}: {problem}"))?;
+    settings.insert(key.name, setting);
+    Ok(true)
+}
+
+/// Their names.
+pub(in crate::cli) fn names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.name)
 }
 
 /// What the environment sets. Lists are for files.
@@ -321,12 +340,13 @@ fn quoted(text: &str) -> String {
     format!("{text:?}")
 }
 
-/// Says which key was meant, if one is near.
-fn unknown(name: &str) -> String {
-    let near = KEYS.iter().map(|key| (strsim::jaro_winkler(&name.replace('-', "_"), key.name), key.name));
+/// Says which key was meant, if one of these is near.
+pub(in crate::cli) fn unknown<'a>(name: &str, keys: impl IntoIterator<Item = &'a str>) -> String {
+    let keys: Vec<&str> = keys.into_iter().collect();
+    let near = keys.iter().map(|key| (strsim::jaro_winkler(&name.replace('-', "_"), key), key));
     let best = near.max_by(|one, other| one.0.total_cmp(&other.0)).filter(|(nearness, _)| *nearness > 0.75);
     match best {
         Some((_, near)) => format!("there is no key {name:?}; {near} is one"),
-        None => format!("there is no key {name:?}; there are {}", KEYS.each_ref().map(|key| key.name).join(", ")),
+        None => format!("there is no key {name:?}; there are {}", keys.join(", ")),
     }
 }

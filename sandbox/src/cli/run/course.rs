@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The course of a run, whichever verb it was asked for with. Not for what the verbs mean.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
-use super::{Arguments, complain, explain, json, say};
+use super::{Arguments, complain, explain, say};
 use crate::caller::Caller;
 use crate::cli::{FAILURE, config, keep, tell};
 use crate::report::{Report, kept};
@@ -67,7 +67,7 @@ pub(in crate::cli) fn carry_out(
         code = ExitCode::from(FAILURE);
     }
     if let Some(mut file) = report
-        && let Err(error) = json(&account).and_then(|text| file.write_all(text.as_bytes()))
+        && let Err(error) = account.write(&mut file)
     {
         tell(format_args!("sandbox: cannot write the report: {error}"));
         return End { code: ExitCode::from(FAILURE), signal: None };

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `sandbox suite`: the commands of a file, each a test in a machine of its own, with the interface of `cargo test`.
+//!
+//! What a test needs is written as in a configuration file and means what the option of `sandbox run` means; docs/suites.md has it
+//! all.
+
+mod expect;
+mod file;
+mod junit;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc;
+
+use clap::Args;
+use libtest_mimic::{ColorSetting, Failed, FormatSetting, Trial};
+
+use self::file::{Entry, Suite};
+use super::{FAILURE, tell};
+use crate::caller::Caller;
+use crate::outcome::Verdict;
+use crate::suite::{self, Plan, Record, Test};
+
+/// Which suite, and what of it.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The file
+    file: PathBuf,
+    /// Run only the tests whose name contains this
+    filter: Option<String>,
+    /// List the tests, and run none
+    #[arg(long)]
+    list: bool,
+    /// FILTER and --skip are whole names
+    #[arg(long)]
+    exact: bool,
+    /// Run only the tests that are ignored
+    #[arg(long)]
+    ignored: bool,
+    /// Run those that are ignored, too
+    #[arg(long, conflicts_with = "ignored")]
+    include_ignored: bool,
+    /// Leave out tests whose name contains this; may be given more than once
+    #[arg(long, value_name = "FILTER")]
+    skip: Vec<String>,
+    /// How many tests run at the same time [default: as many as there are processors]
+    #[arg(long, value_name = "N")]
+    test_threads: Option<usize>,
+    /// How results are shown
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<FormatSetting>,
+    /// The same as --format terse
+    #[arg(short, long, conflicts_with = "format")]
+    quiet: bool,
+    /// When to use colours
+    #[arg(long, value_name = "WHEN")]
+    color: Option<ColorSetting>,
+    /// Write the results to this file, as JUnit's XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Where to leave what tells why a test failed, instead of the user's state directory
+    #[arg(long, value_name = "DIR")]
+    evidence: Option<PathBuf>,
+    /// Accepted for those used to cargo: the output of a test that fails is always kept
+    #[arg(long, hide = true)]
+    nocapture: bool,
+    /// The same
+    #[arg(long, hide = true)]
+    show_output: bool,
+}
+
+/// Lines of output shown with a failure; all of it is kept.
+const LINES: usize = 20;
+
+/// Carries out `sandbox suite`.
+#[must_use]
+pub fn run(arguments: &Arguments) -> ExitCode {
+    match attempt(arguments) {
+        Ok(code) => code,
+        Err(why) => {
+            tell(format_args!("sandbox: {why}"));
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+/// A test with all it takes to run it.
+struct Ready {
+    entry: Entry,
+    plan: Plan,
+    place: PathBuf,
+}
+
+fn attempt(arguments: &Arguments) -> Result<ExitCode, String> {
+    if arguments.test_threads == Some(0) {
+        return Err("--test-threads 0 would run nothing; give at least 1".to_owned());
+    }
+    let caller = Caller::look().map_err(|error| format!("cannot look at the calling process: {error}"))?;
+    let suite = Suite::read(&arguments.file, &caller)?;
+    let evidence = match &arguments.evidence {
+        Some(place) => caller.directory.join(place),
+        None => state(&suite.path)?,
+    };
+    let mut ready = Vec::new();
+    for entry in suite.entries {
+        let (options, command) = (entry.options(), &entry.command);
+        let plan = Plan::new(options, command, &caller, &suite.directory)
+            .map_err(|why| format!("{}: test {:?}: {why}", arguments.file.display(), entry.name))?;
+        let place = evidence.join(suite::directory(&entry.name));
+        ready.push(Ready { entry, plan, place });
+    }
+    let chosen = arguments.mimic();
+    if chosen.list {
+        let trials = ready
+            .into_iter()
+            .map(|ready| Trial::test(ready.entry.name, || Ok(())).with_ignored_flag(ready.entry.ignored));
+        let _counted = libtest_mimic::run(&chosen, trials.collect());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (records, skipped) = conduct(&chosen, ready);
+    for record in records.iter().filter(|record| record.is_flaky()) {
+        tell(format_args!("sandbox: flaky: {} passed, but only at attempt {}", record.name, record.attempts.len()));
+    }
+    if let Some(path) = &arguments.junit {
+        junit::write(path, &suite.name, &records, &skipped)
+            .map_err(|why| format!("cannot write {}: {why}", path.display()))?;
+    }
+    Ok(suite::exit_code(records.iter().map(Record::verdict)))
+}
+
+/// Has libtest-mimic run what is chosen. What became of those, and which were passed over as ignored.
+fn conduct(chosen: &libtest_mimic::Arguments, ready: Vec<Ready>) -> (Vec<Record>, Vec<String>) {
+    let (sender, records) = mpsc::channel();
+    let (mut begun, mut skipped, mut trials) = (Vec::new(), Vec::new(), Vec::new());
+    for ready in ready {
+        let (name, ignored, sender) = (ready.entry.name.clone(), ready.entry.ignored, sender.clone());
+        let trial = Trial::test(name.clone(), move || {
+            let record = ready.run();
+            let (verdict, message) = (record.verdict(), record.message() + &record.output(LINES));
+            // The receiver outlives every trial.
+            let _sent = sender.send(record);
+            if verdict == Verdict::Pass { Ok(()) } else { Err(Failed::from(message)) }
+        })
+        .with_ignored_flag(ignored);
+        if !chosen.is_filtered_out(&trial) {
+            let list = if chosen.is_ignored(&trial) { &mut skipped } else { &mut begun };
+            list.push(name);
+        }
+        trials.push(trial);
+    }
+    let _counted = libtest_mimic::run(chosen, trials);
+    let mut records: Vec<Record> = records.try_iter().collect();
+    // A panic of ours is caught with each test, and must not look like one that was never there.
+    begun.retain(|name| !records.iter().any(|record| record.name == *name));
+    records.extend(begun.iter().map(|name| Record::lost(name)));
+    (records, skipped)
+}
+
+impl Ready {
+    fn run(&self) -> Record {
+        let expect = &self.entry.expect;
+        Test {
+            name: &self.entry.name,
+            plan: &self.plan,
+            input: &self.entry.input,
+            retries: self.entry.retries,
+            place: self.place.clone(),
+            echo: false,
+            judge: &|cause, stdout, stderr| expect.judge(cause, stdout, stderr),
+        }
+        .run()
+    }
+}
+
+impl Arguments {
+    fn mimic(&self) -> libtest_mimic::Arguments {
+        libtest_mimic::Arguments {
+            list: self.list,
+            exact: self.exact,
+            ignored: self.ignored,
+            include_ignored: self.include_ignored,
+            skip: self.skip.clone(),
+            test_threads: self.test_threads,
+            format: self.format,
+            quiet: self.quiet,
+            color: self.color,
+            filter: self.filter.clone(),
+            ..libtest_mimic::Arguments::default()
+        }
+    }
+}
+
+/// Where the evidence of a suite lies: the same place each time (XDG Base Directory Specification).
+fn state(suite: &Path) -> Result<PathBuf, String> {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    let state =
+        state.ok_or("neither XDG_STATE_HOME nor HOME says where evidence may lie; name a place with --evidence")?;
+    Ok(state.join("sandbox/suites").join(suite::directory(&suite.to_string_lossy())))
+}
