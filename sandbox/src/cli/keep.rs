@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::run::{Arguments, TERM, TERM_DEFAULT, set};
-use super::{config, shell, tell};
+use super::{config, shell};
 use crate::report::Report;
 use crate::run::Outcome;
 use crate::run::results::Visit;
@@ -88,7 +88,7 @@ impl Keeping {
             shells.push(PLAIN.into());
         }
         let shells = shells.into_iter().map(|shell| beside(spec, shell)).collect();
-        Ok(Some(Visit { shells, terminal, tell }))
+        Ok(Some(Visit { shells, terminal }))
     }
 }
 

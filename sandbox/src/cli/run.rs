@@ -21,7 +21,7 @@ use super::{Cli, Verb, config, help, keep, limits, parse, results, tell};
 use crate::caller::{self, Caller};
 use crate::engine::{self, Isolation};
 use crate::run::{Hit, Outcome, Streams, run_and_visit};
-use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, OURSELVES, Sight, Spec, Terminal, Volume};
+use crate::spec::{self, Choice, MEMORY_DEFAULT, MEMORY_STEP, Nested, OURSELVES, Sight, Spec, Terminal, User, Volume};
 use crate::view::View;
 use crate::{Cause, Stages};
 
@@ -186,18 +186,7 @@ impl Arguments {
     pub(super) fn spec_passing(&self, mut environment: Variables, caller: &Caller) -> Result<Spec, String> {
         let workdir = self.workdir.clone().unwrap_or_else(|| caller.directory.clone());
         set(&mut environment, "PWD", workdir.clone());
-        let user = match &self.user {
-            None => caller.user.clone(),
-            Some(text) => {
-                let account = caller::account(text)?;
-                set(&mut environment, "HOME", account.home.unwrap_or_else(|| PathBuf::from("/")));
-                let name = account.name.unwrap_or_else(|| account.user.uid.to_string().into());
-                for variable in ["USER", "LOGNAME"] {
-                    set(&mut environment, variable, name.clone());
-                }
-                account.user
-            }
-        };
+        let user = self.user(&mut environment, caller)?;
         for entry in &self.environment {
             match parse::variable(entry) {
                 (name, None) if name.is_empty() => return Err(spec::Error::EnvironmentName(name).to_string()),
@@ -243,6 +232,18 @@ impl Arguments {
             results: self.results.of(caller)?,
             keep: self.keep.when(),
         })
+    }
+
+    /// Whom the command runs as, with the variables that say so.
+    fn user(&self, environment: &mut Vec<(OsString, OsString)>, caller: &Caller) -> Result<User, String> {
+        let Some(text) = &self.user else { return Ok(caller.user.clone()) };
+        let account = caller::account(text)?;
+        set(environment, "HOME", account.home.unwrap_or_else(|| PathBuf::from("/")));
+        let name = account.name.unwrap_or_else(|| account.user.uid.to_string().into());
+        for variable in ["USER", "LOGNAME"] {
+            set(environment, variable, name.clone());
+        }
+        Ok(account.user)
     }
 
     /// The terminal the command gets, given which of our standard streams are one. With standard output on a terminal and

@@ -3,7 +3,6 @@
 //!
 //! It is a command beside the first, of which nothing is left but its files. What becomes of it is no verdict.
 
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -12,6 +11,7 @@ use std::time::Instant;
 use guest_init::wire::ToGuest;
 
 use super::{Keeping, is_there};
+use crate::cli::tell;
 use crate::outcome::{Cause, Verdict};
 use crate::run::ground::Ground;
 use crate::run::watch::{Furnished, Watch};
@@ -28,8 +28,6 @@ pub(crate) struct Visit {
     pub(crate) shells: Vec<Spec>,
     /// The terminal that it is on.
     pub(crate) terminal: File,
-    /// Tells the user something.
-    pub(crate) tell: fn(fmt::Arguments<'_>),
 }
 
 impl Visit {
@@ -42,7 +40,6 @@ impl Visit {
 impl Keeping<'_> {
     /// Opens the shell in the machine of a command that ended so, and waits for its end.
     pub(super) fn receive(&mut self, visit: &Visit, ground: &mut Ground<'_>, relays: &Relays, outcome: &Outcome) {
-        let tell = visit.tell;
         tell(format_args!("sandbox: {}; this is a shell in its machine, which ends with it", outcome.cause));
         for shell in &visit.shells {
             let ended = self.open(shell, &visit.terminal, ground, relays, outcome);
