@@ -86,7 +86,7 @@ fn furnish(bench: &Bench) -> std::io::Result<()> {
     let mode = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755));
     bench.write("hello.c", "int main(void) { return 0; }\n");
     bench.write("result.txt", "42\n");
-    bench.write("Makefile", "all:\n\t@mkdir -p build && echo made > build/made\ntest:\n");
+    bench.write("Makefile", "all:\n\t@mkdir -p build && echo made > build/made\ntest check:\n");
     bench.write("untrusted", "#!/bin/sh\nexit 0\n");
     bench.write("crashes", "#!/bin/sh\necho dumped > /tmp/core\n");
     fs::create_dir(bench.path().join("out"))?;
