@@ -56,7 +56,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap_complete::", &["cli"]),
     ("toml::", &["cli/config", "cli/suite", "cargo/project"]),
     ("libtest_mimic::", &["cli/suite"]),
-    ("regex::", &["cli/suite"]),
+    ("regex_lite::", &["cli/suite"]),
     ("strsim::", &["cli/config"]),
 ];
 

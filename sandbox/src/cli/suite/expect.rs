@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is expected of a test's command, and how it fell short of that.
 
-use regex::bytes::Regex;
+use regex_lite::Regex;
 use toml::{Table, Value};
 
 use super::file::{string, texts};
@@ -91,7 +91,8 @@ impl Text {
                 let there = text.is_empty() || bytes.windows(text.len()).any(|part| part == text.as_bytes());
                 (!there).then(|| format!("does not contain {text:?}"))
             }
-            Self::Regex(regex) => (!regex.is_match(bytes)).then(|| format!("does not match {:?}", regex.as_str())),
+            Self::Regex(regex) => (!regex.is_match(&String::from_utf8_lossy(bytes)))
+                .then(|| format!("does not match {:?}", regex.as_str())),
         }
     }
 }
