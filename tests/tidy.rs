@@ -57,6 +57,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("toml::", &["cli/config", "cli/suite", "cargo/project"]),
     ("libtest_mimic::", &["cli/suite"]),
     ("regex::", &["cli/suite"]),
+    ("toml::", &["cli/config", "cargo/project"]),
+    ("glob::", &["spec/sync"]),
     ("strsim::", &["cli/config"]),
 ];
 
