@@ -23,7 +23,7 @@ EXAMPLES := python3 git strace e2fsprogs vim-tiny less procps
 # What `make bench` runs beside us.
 PEERS := bubblewrap crun
 
-.PHONY: demo test build base deps programs init images-base images-nested tools nextest unit hostile hostile-nested hostile-guest e2e e2e-qemu e2e-kvm e2e-kvm-1 e2e-kvm-2 soak bench man completions clean
+.PHONY: demo test build base deps programs init images-base images-nested tools nextest crates unit hostile hostile-nested hostile-guest e2e e2e-qemu e2e-kvm e2e-kvm-1 e2e-kvm-2 soak bench man completions clean
 
 demo: base
 	$(SANDBOX) run -- python3 -c 'print(6*7)'
@@ -132,6 +132,10 @@ e2e-kvm: build tools
 
 e2e-kvm-1 e2e-kvm-2: e2e-kvm-%:
 	$(RUNNER)="$(ENTER)" SANDBOX_ENGINE=$(INNER) SANDBOX_PATIENCE=10 SANDBOX_PART=$*/2 $(E2E) -- --test-threads 1 $(CASES)
+
+# Test suites of other people's crates, on the host and in machines, verdict by verdict (docs/runner.md). They come from the registry.
+crates: base nextest
+	SANDBOX_BIN=$(abspath $(SANDBOX)) CRATES_DIR=$(abspath $(TARGET))/crates CRATES=$(CRATES) $(CARGO) run --locked -q -p tests --bin crates
 
 # What takes longer than CI may.
 soak: build tools

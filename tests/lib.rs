@@ -2,6 +2,7 @@
 //! What the end-to-end tests and the benchmarks share: calling `sandbox` and looking at what came back.
 
 pub mod clocked;
+pub mod nextest;
 pub mod pty;
 pub mod tier;
 

@@ -57,6 +57,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("toml::", &["cli/config", "cli/suite", "cargo/project"]),
     ("libtest_mimic::", &["cli/suite"]),
     ("regex_lite::", &["cli/suite"]),
+    ("glob::", &["spec/sync"]),
     ("strsim::", &["cli/config"]),
 ];
 

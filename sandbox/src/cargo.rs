@@ -82,6 +82,13 @@ impl Process {
         Self { root, directory: caller.directory.clone(), target, shown, environment }
     }
 
+    /// The directories that what it writes may belong to: its workspace, and its target directory if that is elsewhere.
+    #[must_use]
+    pub fn places(&self) -> Vec<PathBuf> {
+        let elsewhere = self.target.iter().filter(|target| !target.starts_with(&self.root));
+        [&self.root].into_iter().chain(elsewhere).cloned().collect()
+    }
+
     /// Has a run show all of this.
     pub fn show_in(&self, spec: &mut Spec) {
         spec.sight.current.clone_from(&self.root);

@@ -82,7 +82,7 @@ pub(crate) struct Change {
 
 impl Change {
     /// The same seen from a directory that it is in, or is.
-    fn below(&self, place: &Path) -> Option<&Path> {
+    pub(crate) fn below(&self, place: &Path) -> Option<&Path> {
         self.path.strip_prefix(place).ok()
     }
 }

@@ -2,6 +2,7 @@
 //! What to run, as plain data. Nothing here touches the machine but [`Spec::check`], which explains every refusal.
 
 mod limits;
+mod sync;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use limits::{DISK_MAX, DISK_MIN, Limits, Tmpfs, ULIMITS, Ulimit};
+pub use sync::{Glob, Sync};
 
 /// Least memory a guest boots with, in bytes.
 pub const MEMORY_MIN: u64 = 128 << 20;
@@ -175,6 +177,8 @@ pub struct Results {
     pub tar: Option<PathBuf>,
     /// What of the current directory takes the changes, if the command succeeds: paths below it.
     pub commits: Vec<PathBuf>,
+    /// Which files are brought back, however the command ended.
+    pub sync: Sync,
 }
 
 /// One `--copy-out GUEST:HOST`.

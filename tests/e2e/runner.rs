@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use harness::{Case, Need};
 use rustix::process::{Signal, kill_process};
+use tests::nextest;
 use tests::tier::patient;
 use tests::{Bench, Call, program};
 
@@ -31,6 +32,8 @@ pub(crate) const CASES: &[Case] = &[
     case!("runner::project", lists_are_made_once, CARGO),
     case!("runner::project", a_late_test_is_gone_within_the_grace, CARGO, NEXTEST),
     case!("runner::project", a_killed_nextest_leaves_no_machine, CARGO, NEXTEST),
+    case!("runner::project", what_a_test_writes_comes_back_where_it_is_wanted, CARGO, NEXTEST),
+    case!("runner::project", profiles_of_machines_do_not_collide, CARGO, NEXTEST),
     case!("runner", a_programs_end_is_the_runners),
     case!("runner", libraries_of_the_program_are_not_the_emulators),
 ];
@@ -41,7 +44,7 @@ fn nextest_says_what_it_says_of_the_host() -> Result {
     let project = Project::new();
     let host = project.nextest(&["run", "--no-fail-fast"], false).wait();
     let guest = project.nextest(&["run", "--no-fail-fast"], true).wait();
-    let (of_host, of_guest) = (project::verdicts(&host.stderr), project::verdicts(&guest.stderr));
+    let (of_host, of_guest) = (nextest::verdicts(&host.stderr), nextest::verdicts(&guest.stderr));
     assert_eq!(of_host.len(), 9, "{}", host.stderr);
     assert_eq!(of_guest, of_host, "{}", guest.stderr);
     assert_eq!(of_guest.get("tiny tests::aborts").map(String::as_str), Some("SIGABRT"));
@@ -52,7 +55,7 @@ fn nextest_says_what_it_says_of_the_host() -> Result {
     }
     assert!(!project.path().join("target/tmp/written").exists(), "what a test wrote is on the host");
     let ignored = project.nextest(&["run", "--run-ignored", "only", "-E", "test(is_ignored)"], true).wait();
-    assert_eq!(project::verdicts(&ignored.stderr).len(), 1, "{}", ignored.stderr);
+    assert_eq!(nextest::verdicts(&ignored.stderr).len(), 1, "{}", ignored.stderr);
     assert_eq!(ignored.code(), 0);
     Ok(())
 }
@@ -106,7 +109,7 @@ fn lists_are_made_once() -> Result {
     assert_eq!(again, None, "a machine for what was known");
     assert!(list.contains("tests::passes: test") && list.contains("tests::is_ignored: test"), "{list}");
     let (ignored, first) = listed(&project, &[], &IGNORED);
-    assert_eq!((ignored.lines().count(), first), (3, engine.clone()), "{ignored}");
+    assert_eq!((ignored.lines().count(), first), (4, engine.clone()), "{ignored}");
     assert_eq!(listed(&project, &["--listing", "vm"], &ALL), (list.clone(), engine.clone()));
     // A list may be made of what the package has.
     project.write("more.txt", "");
@@ -127,7 +130,7 @@ fn a_late_test_is_gone_within_the_grace() -> Result {
     let begun = Instant::now();
     let words = ["run", "--run-ignored", "all", "-E", "test(stubborn) | test(obedient)", "--no-fail-fast"];
     let ran = project.nextest(&words, true).wait();
-    let verdicts = project::verdicts(&ran.stderr);
+    let verdicts = nextest::verdicts(&ran.stderr);
     let told: Vec<_> = verdicts.values().map(String::as_str).collect();
     assert_eq!(told, ["TIMEOUT", "TIMEOUT"], "{}", ran.stderr);
     assert!(begun.elapsed() < late + patient(Duration::from_secs(20)), "it took {:?}: {}", begun.elapsed(), ran.stderr);
@@ -168,6 +171,49 @@ fn a_killed_nextest_leaves_no_machine() -> Result {
     }
     let ran = run.output();
     assert_eq!(ran.status.signal(), Some(9));
+    Ok(())
+}
+
+fn what_a_test_writes_comes_back_where_it_is_wanted() -> Result {
+    let project = Project::new();
+    let words = ["run", "--run-ignored", "only", "-E", "test(writes)"];
+    let ran = project.nextest_with("--sync-out insta", &words).wait();
+    assert_eq!(nextest::verdicts(&ran.stderr).get("tiny tests::writes").map(String::as_str), Some("FAIL"));
+    for (path, there) in [
+        ("tests/snapshots/deep/a.snap.new", true),
+        ("src/.lib.rs.pending-snap", true),
+        ("src/more.rs", false),
+        (".git", false),
+        ("tests/b.snap", false),
+    ] {
+        let found = project.path().join(path).symlink_metadata();
+        assert_eq!(found.is_ok(), there, "{path}: {}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains("sandbox:"), "{}", ran.stderr);
+    Ok(())
+}
+
+/// As cargo-llvm-cov builds and runs, with a target directory that is not the workspace's.
+fn profiles_of_machines_do_not_collide() -> Result {
+    let (project, target) = (Project::new(), Bench::new());
+    let prepare = |call: Call| {
+        let call = call.env("RUSTFLAGS", "-Cinstrument-coverage").env("CARGO_TARGET_DIR", target.path());
+        call.env("LLVM_PROFILE_FILE", target.path().join("of-%p-%8m.profraw"))
+    };
+    let built = prepare(project.cargo(&["test", "--no-run"], false)).wait();
+    assert_eq!(built.code(), 0, "{}", built.stderr);
+    let profiles = || {
+        let entries = fs::read_dir(target.path()).expect("it is there").flatten().map(|entry| entry.path());
+        entries.filter(|path| path.extension().is_some_and(|name| name == "profraw")).collect::<Vec<_>>()
+    };
+    assert_eq!(profiles().len(), 0);
+    // The last starts a program, which has a profile of its own.
+    let words = ["run", "-E", "test(passes) | test(prints) | test(it_starts_its_program)"];
+    let ran = prepare(project.nextest_with("--sync-out llvm-cov", &words)).wait();
+    assert_eq!(ran.code(), 0, "{}", ran.stderr);
+    let profiles = profiles();
+    assert_eq!(profiles.len(), 4, "{profiles:?}");
+    assert!(profiles.iter().all(|path| path.metadata().is_ok_and(|profile| profile.len() > 0)));
     Ok(())
 }
 

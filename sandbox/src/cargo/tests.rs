@@ -27,6 +27,7 @@ fn a_test_sees_its_workspace_target_and_toolchain() {
     let caller = caller(&package, &[("CARGO_MANIFEST_DIR", &package), ("CARGO", &cargo), ("HOME", &home)]);
     let process = Process::of(&caller, &at("target/debug/deps/x-1"));
     assert_eq!((process.root.clone(), process.target.clone()), (at("ws"), Some(at("target"))));
+    assert_eq!(process.places(), [at("ws"), at("target")]);
     for path in ["target", "target/debug", "tc", "home/.cargo/registry", "home/.rustup/toolchains"] {
         assert!(process.shown.contains(&at(path)), "{path}: {:?}", process.shown);
     }

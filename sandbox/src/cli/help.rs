@@ -20,7 +20,7 @@ How it is read:
   command. Values are written --timeout 10s, --timeout=10s, -m 1G, -m1G or
   -m=1G; short options without value may be joined (-im1G). A value that begins
   with - needs the form with =. Of an option given twice the last counts; -v, -e,
-  --ulimit, --tmpfs, --copy-out and --commit add up.
+  --ulimit, --tmpfs, --copy-out, --commit and --sync-out add up.
   SIZE is in bytes, or has a suffix k, m, g or t (powers of 1024; kb and KiB too).
   DURATION is in seconds, or has a suffix ms, s, m, h or d (1.5h).
 
@@ -35,6 +35,7 @@ Examples:
   sandbox run --ulimit cpu=5 --tmpfs /cache:size=64M -- ./untrusted
   sandbox run --disk-size 8G --shm-size 64M -- make
   sandbox run --commit build -- make                       # build/ as make left it
+  sandbox run --sync-out 'out/**/*.txt' -- make            # what it wrote there
   sandbox run --diff --diff-tar made.tar -- make           # what it changed
   sandbox run --copy-out /tmp/core:. -- ./crashes          # a file of the guest
   sandbox run --keep on-failure --keep-dir kept -- make    # console, log, …
@@ -66,6 +67,7 @@ Examples:
   cargo test; cargo nextest run; cargo bench    # each in machines
   sandbox runner -m 2G --cpus 2 target/debug/deps/tests-0123 --exact name
   sandbox runner --listing native target/debug/deps/tests-0123 --list
+  sandbox runner --sync-out insta,llvm-cov target/debug/deps/tests-0123
   sandbox runner --explain target/debug/program    # what it would see
 
 Settings:

@@ -12,7 +12,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use super::tell;
 use crate::caller::Caller;
 use crate::run::Outcome;
-use crate::spec::{CopyOut, Results};
+use crate::spec::{CopyOut, Glob, Results, Sync};
 
 /// Most lines about what was left out.
 const LINES: usize = 10;
@@ -32,6 +32,20 @@ pub(super) struct Options {
     /// Apply what the command changed at this path of the current directory, if it succeeds
     #[arg(long = "commit", value_name = "PATH")]
     commits: Vec<PathBuf>,
+    /// Bring back files that the command wrote below the current directory, however it ended: by a pattern of their paths
+    /// there (out/**/*.txt), or what a test crate writes: insta, llvm-cov, trybuild
+    #[arg(long = "sync-out", value_name = "GLOB", value_delimiter = ',', value_parser = Globs::parse)]
+    globs: Vec<Globs>,
+}
+
+/// What one word of `--sync-out` means.
+#[derive(Debug, Clone)]
+struct Globs(Vec<Glob>);
+
+impl Globs {
+    fn parse(text: &str) -> Result<Self, String> {
+        Glob::parse(text).map(Self)
+    }
 }
 
 fn copy_parser() -> impl TypedValueParser<Value = CopyOut> {
@@ -64,6 +78,10 @@ impl Options {
             list: self.diff,
             tar: self.diff_tar.as_ref().map(|path| directory.join(path)),
             commits: commits.collect::<Result<_, _>>()?,
+            sync: Sync {
+                globs: self.globs.iter().flat_map(|globs| globs.0.clone()).collect(),
+                places: vec![directory.clone()],
+            },
         })
     }
 }

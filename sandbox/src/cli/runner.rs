@@ -113,6 +113,7 @@ fn spec(run: &run::Arguments, caller: &Caller, listed: bool) -> Result<Spec, Str
     let process = Process::of(caller, Path::new(program));
     let mut spec = run.spec_passing(process.environment.clone(), caller)?;
     process.show_in(&mut spec);
+    spec.results.sync.places = process.places();
     spec.kill_after = spec.kill_after.or(Some(GRACE));
     if listed {
         list::limit(&mut spec);

@@ -17,6 +17,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use guest_init::record::{Kind, State};
 use guest_init::wire::{Tell, ToGuest, port};
 use serde_bytes::ByteBuf;
 
@@ -26,7 +27,7 @@ use crate::packets::Packets;
 use crate::run::ground::Ground;
 use crate::run::{Outcome, Relays};
 use crate::session::Session;
-use crate::spec::{CopyOut, Results, Spec};
+use crate::spec::{CopyOut, Results, Spec, Sync};
 use crate::sys::signals::Signals;
 use crate::virtio::vsock::supply;
 use answer::{Answer, PATIENCE, SILENCE};
@@ -47,7 +48,7 @@ pub struct Taken {
 impl Results {
     /// Whether anything is to be kept.
     pub(super) fn any(&self) -> bool {
-        self.changes() || !self.copies.is_empty()
+        self.changes() || !self.copies.is_empty() || !self.sync.globs.is_empty()
     }
 
     /// Whether anything is to be kept of the private layer as such.
@@ -128,6 +129,9 @@ impl<'a> Keeping<'a> {
             let spool = self.ask(copy.guest.as_os_str(), true)?;
             kept.left.extend(copy_out(&spool, copy)?);
         }
+        if !wanted.sync.globs.is_empty() {
+            kept.left.extend(self.bring_back(&wanted.sync)?);
+        }
         if !wanted.changes() {
             return Ok(());
         }
@@ -154,6 +158,28 @@ impl<'a> Keeping<'a> {
         // What init has made to mount something at is not the command's doing.
         spool.retain(|change| !own.iter().any(|own| own.starts_with(&change.path)));
         Ok(spool)
+    }
+
+    /// Brings back what is wanted. Names first: most that a test writes nobody wants, and it may be much.
+    fn bring_back(&mut self, wanted: &Sync) -> Result<Vec<Left>, Error> {
+        let told = self.ask(OsStr::new(""), false)?;
+        let mut left = Vec::new();
+        for place in &wanted.places {
+            let real = place.canonicalize().map_err(|source| Error::Write { path: place.clone(), source })?;
+            for change in told.changes() {
+                let Some(below) = change.below(without_root(&real)).filter(|below| wanted.wants(below)) else {
+                    continue;
+                };
+                if change.kind != Kind::File || change.state == State::Removed {
+                    continue;
+                }
+                let mut file = self.ask(Path::new("/").join(&change.path).as_os_str(), true)?;
+                // It was one file; whatever it is by now, no more than that is taken.
+                file.retain(|now| now.path.as_os_str().is_empty() && now.kind == Kind::File);
+                left.extend(Target::open(&real)?.apply(&file, Path::new(""), Some(below.as_os_str()), |_| true)?);
+            }
+        }
+        Ok(left)
     }
 
     /// What the guest tells of what is at a path; or, without one, of what has changed.

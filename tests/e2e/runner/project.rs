@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A crate with a test of each kind, and what cargo and nextest say of it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tests::nextest::{self, RUNNER};
 use tests::{Bench, Call, program, tier};
-
-const RUNNER: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
 
 const MANIFEST: &str = "\
 [package]
@@ -43,6 +41,15 @@ mod tests {
     #[test] fn prints() { println!("a: test\nout"); eprintln!("err"); }
     fn shell(script: &str) { panic!("{}", Command::new("sh").args(["-c", script]).exec()) }
     #[test] #[ignore] fn stubborn() { shell("trap '' TERM; while :; do sleep 1; done") }
+    #[test] #[ignore] fn writes() {
+        std::fs::create_dir_all("tests/snapshots/deep").unwrap();
+        std::fs::create_dir_all(".git/hooks").unwrap();
+        for path in ["tests/snapshots/deep/a.snap.new", "src/.lib.rs.pending-snap", "src/more.rs", ".git/hooks/a.snap"] {
+            std::fs::write(path, "written").unwrap();
+        }
+        std::os::unix::fs::symlink("/etc/passwd", "tests/b.snap").unwrap();
+        panic!("they come back all the same");
+    }
     #[test] #[ignore] fn obedient() { shell("exec sleep 600") }
 }
 "#;
@@ -118,19 +125,13 @@ impl Project {
     }
 
     fn prepare(&self, mut call: Call, runner: bool) -> Call {
-        // What is built for these tests themselves, cargo says in its environment.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| {
-            let name = name.to_string_lossy();
-            ["CARGO_", "NEXTEST", "RUST_TEST", "SANDBOX_"].iter().any(|family| name.starts_with(family))
-                && name != "CARGO_HOME"
-        }) {
-            call.command.env_remove(name);
-        }
-        if runner {
-            call.command.env(RUNNER, format!("{} runner", program().display()));
-            call.command.env("SANDBOX_ENGINE", tier::engine());
-        }
+        nextest::prepare(&mut call.command, runner);
         call
+    }
+
+    /// The same with these options of the runner.
+    pub(super) fn nextest_with(&self, options: &str, words: &[&str]) -> Call {
+        self.nextest(words, true).env(RUNNER, format!("{} runner {options}", program().display()))
     }
 
     /// A call of the runner itself.
@@ -155,18 +156,6 @@ impl Project {
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
-}
-
-/// What nextest said of each test: `PASS [   0.126s] (3/7) tiny tests::panics`.
-pub(super) fn verdicts(text: &str) -> BTreeMap<String, String> {
-    let lines = text.lines().filter_map(|line| {
-        let (verdict, rest) = line.trim_start().split_once(" [")?;
-        let (_, name) = rest.split_once("] ")?;
-        let name = name.strip_prefix('(').and_then(|name| name.split_once(") ")).map_or(name, |(_, name)| name);
-        (verdict != "Summary" && verdict.chars().all(|letter| letter.is_ascii_uppercase()))
-            .then(|| (name.trim().to_owned(), verdict.to_owned()))
-    });
-    lines.collect()
 }
 
 /// The lines of a harness, a program or rustdoc that say something about the code and not about time.

@@ -47,9 +47,10 @@ pub(super) fn is_asked_for(command: &[OsString]) -> bool {
     question == QUESTION && parts.iter().all(|part| PARTS.iter().any(|known| part == known))
 }
 
-/// Sets what holds for such a run: no terminal, and an end to what it may say.
+/// Sets what holds for such a run: no terminal, nothing to bring back, and an end to what it may say.
 pub(super) fn limit(spec: &mut Spec) {
     spec.terminal = None;
+    spec.results.sync.globs.clear();
     spec.output_limit = spec.output_limit.or(Some(LONGEST));
 }
 

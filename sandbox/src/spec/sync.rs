@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which of the files that a command wrote are brought back to where it seemed to write them. The one place that names the
+//! `glob` crate.
+
+use std::path::{Component, Path, PathBuf};
+
+use glob::{MatchOptions, Pattern};
+
+/// `*` stays in a directory, `**` goes through any number of them; hidden files are files.
+const RULES: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+
+/// What the usual test crates write, by the crate's name.
+const PRESETS: [(&str, &[&str]); 3] = [
+    ("insta", &["**/*.snap", "**/*.snap.new", "**/.*.pending-snap"]),
+    ("llvm-cov", &["**/*.profraw"]),
+    ("trybuild", &["**/*.stderr"]),
+];
+
+/// What is never brought back: git runs what is in there.
+const NEVER: &str = ".git";
+
+/// What is to be brought back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sync {
+    /// By their paths below one of the places.
+    pub globs: Vec<Glob>,
+    /// Directories of the caller's that take them.
+    pub places: Vec<PathBuf>,
+}
+
+/// A pattern for a path below a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glob(Pattern);
+
+impl Glob {
+    /// The patterns of a preset of this name, or this pattern.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn parse(text: &str) -> Result<Vec<Self>, String> {
+        let preset = PRESETS.iter().find(|(name, _)| *name == text);
+        preset.map_or(&[text][..], |(_, globs)| globs).iter().map(|glob| Self::one(glob)).collect()
+    }
+
+    fn one(text: &str) -> Result<Self, String> {
+        let names = PRESETS.map(|(name, _)| name).join(", ");
+        let pattern = Pattern::new(text).map_err(|error| format!("{error}; write it as tests/**/*.txt, or {names}"))?;
+        let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        match !text.is_empty() && Path::new(text).components().all(plain) {
+            true => Ok(Self(pattern)),
+            false => Err(format!("name files below the directory, as tests/**/*.txt does, or {names}")),
+        }
+    }
+}
+
+impl Sync {
+    /// Whether this file, seen from one of the places, is wanted.
+    #[must_use]
+    pub fn wants(&self, below: &Path) -> bool {
+        let hidden = below.components().any(|part| part.as_os_str() == NEVER);
+        !hidden && self.globs.iter().any(|glob| glob.0.matches_path_with(below, RULES))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wants(glob: &str, path: &str) -> bool {
+        Sync { globs: Glob::parse(glob).unwrap(), places: vec![] }.wants(Path::new(path))
+    }
+
+    #[test]
+    fn presets_know_what_their_crates_write() {
+        for (preset, path) in [
+            ("insta", "src/snapshots/a__b.snap.new"),
+            ("insta", "member/tests/.it.rs.pending-snap"),
+            ("llvm-cov", "target/llvm-cov-target/x-7-ab-2.profraw"),
+            ("trybuild", "wip/case.stderr"),
+        ] {
+            assert!(wants(preset, path), "{preset}: {path}");
+            assert!(!wants(preset, "src/main.rs"), "{preset}");
+        }
+    }
+
+    #[test]
+    fn a_star_stays_in_its_directory_and_git_is_left_alone() {
+        assert!(wants("out/*.txt", "out/a.txt") && !wants("out/*.txt", "out/b/a.txt"));
+        assert!(wants("out/**/*.txt", "out/a.txt") && wants("out/**/*.txt", "out/b/c/a.txt"));
+        assert!(!wants("**", ".git/hooks/post-checkout") && !wants("**/*", "vendor/x/.git/config"));
+        for bad in ["", "/etc/*", "../*", "a/../../b", "a[", "***"] {
+            assert!(Glob::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}
