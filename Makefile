@@ -23,7 +23,7 @@ EXAMPLES := python3 git strace e2fsprogs vim-tiny less procps
 # What `make bench` runs beside us.
 PEERS := bubblewrap crun
 
-.PHONY: demo test build base deps programs init images-base images-nested tools nextest unit hostile hostile-nested hostile-guest e2e e2e-qemu e2e-kvm e2e-kvm-1 e2e-kvm-2 soak bench man completions clean
+.PHONY: demo test build base deps programs init images-base images-nested tools nextest unit hostile hostile-nested hostile-guest e2e e2e-qemu e2e-kvm e2e-kvm-1 e2e-kvm-2 soak faults bench man completions clean
 
 demo: base
 	$(SANDBOX) run -- python3 -c 'print(6*7)'
@@ -137,6 +137,10 @@ e2e-kvm-1 e2e-kvm-2: e2e-kvm-%:
 soak: build tools
 	SANDBOX_FUZZ_ITERATIONS=10000000 $(CARGO) test --locked --release --workspace --exclude tests hostile
 	SANDBOX_SOAK=1 $(E2E) -- soak::
+
+# Five hundred runs, each with something that goes wrong.
+faults: build
+	SANDBOX_SOAK=1 $(E2E) -- soak::faults --nocapture
 
 # `make bench FIRECRACKER=path` adds that program to the table of peers.
 bench: build

@@ -11,6 +11,7 @@ mod ground;
 mod images_check;
 pub(crate) mod kept;
 mod limits;
+mod lines;
 mod lookup;
 mod met;
 mod mount;
@@ -22,12 +23,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use guest_init::wire::{Tally, port};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
+use guest_init::wire::Tally;
 
 use crate::admission;
 use crate::cli::tell;
@@ -35,7 +34,6 @@ use crate::disk;
 use crate::engine::{self, Engine};
 use crate::fs;
 use crate::outcome::{Cause, Killed};
-use crate::relay::{self, Budget, Progress, State};
 use crate::session::Session;
 use crate::spec::Spec;
 use crate::stages::Stages;
@@ -45,9 +43,10 @@ use crate::view;
 use assemble::{Assembled, assemble, supply};
 pub use begin::Begin;
 use ground::Ground;
+use lines::{Lines, Relays};
 pub use met::Hit;
 use results::{Keeping, Visit};
-use watch::{Furnished, Watch};
+use watch::{Furnished, Real, Watch};
 
 /// How long output that the guest had sent before its machine ended may take to reach its reader.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -249,11 +248,12 @@ fn attempt(
     let gate = terminal.gate().or_else(|| held.clone());
     let (control, relays) = lines.connect(streams, spec.output_limit, gate, false)?;
     let furnished = Furnished::Not(&view, &mut check);
-    let watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished, &mut terminal);
-    let mut watch = watch.on_start(|| held.iter().for_each(|gate| gate.open()));
     let mut ground = Ground::Own { machine: &mut machine, files: &mut files };
-    let watched = watch.until_the_end(&mut ground, outcome);
-    let session = watch.into_session();
+    let world = Real { session: Session::new(control)?, relays: &relays, signals, ground: &mut ground };
+    let watch = Watch::new(spec, world, furnished, &mut terminal);
+    let mut watch = watch.on_start(|| held.iter().for_each(|gate| gate.open()));
+    let watched = watch.until_the_end(outcome);
+    let session = watch.into_world().session;
     // From here on its keys are the caller's: whoever waits for results can end that.
     terminal.leave();
     // Whatever else went wrong: with damaged images nothing else means anything.
@@ -282,120 +282,6 @@ fn attempt(
         outcome.hits.push(met::starved(&disk::place()));
     }
     Ok(cause)
-}
-
-/// The host's ends of the connections that the guest dials.
-struct Lines {
-    control: UnixStream,
-    stdin: UnixStream,
-    stdout: UnixStream,
-    stderr: UnixStream,
-}
-
-impl Lines {
-    /// Makes the connections of the command of this number: our ends, and the device's by port.
-    fn new(number: u32) -> io::Result<(Self, Vec<(u32, UnixStream)>)> {
-        let mut ports = Vec::new();
-        let mut line = |first: u32| -> io::Result<UnixStream> {
-            let (ours, theirs) = UnixStream::pair()?;
-            ports.push((port::of(first, number), theirs));
-            Ok(ours)
-        };
-        let lines = Self {
-            control: line(port::CONTROL)?,
-            stdin: line(port::STDIN)?,
-            stdout: line(port::STDOUT)?,
-            stderr: line(port::STDERR)?,
-        };
-        Ok((lines, ports))
-    }
-
-    /// Connects the streams: the control connection, and what tells of the streams' progress. If the caller goes on
-    /// `using` its input itself, none of it is taken once the command wants no more.
-    fn connect(
-        self,
-        streams: Streams,
-        output_limit: Option<u64>,
-        gate: Option<Arc<Gate>>,
-        using: bool,
-    ) -> io::Result<(UnixStream, Relays)> {
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let budget = Budget::new(output_limit);
-        let relays = Relays {
-            stdin: relay::input("stdin", streams.stdin, self.stdin, gate, using)?,
-            stdout: relay::output("stdout", self.stdout, streams.stdout, Arc::clone(&budget), Arc::clone(&bell))?,
-            stderr: relay::output("stderr", self.stderr, streams.stderr, Arc::clone(&budget), Arc::clone(&bell))?,
-            budget,
-            bell,
-        };
-        Ok((self.control, relays))
-    }
-}
-
-/// The three streams' progress, and what tells of it.
-struct Relays {
-    stdin: Arc<Progress>,
-    stdout: Arc<Progress>,
-    stderr: Arc<Progress>,
-    budget: Arc<Budget>,
-    bell: relay::Bell,
-}
-
-impl Relays {
-    /// Whether all output has reached its reader.
-    fn drained(&self) -> bool {
-        self.stdout.state() == State::Done && self.stderr.state() == State::Done
-    }
-
-    /// Whether a reader of ours holds the output up.
-    fn writing(&self) -> bool {
-        self.stdout.state() == State::Writing || self.stderr.state() == State::Writing
-    }
-
-    fn bytes_out(&self) -> u64 {
-        self.stdout.bytes() + self.stderr.bytes()
-    }
-
-    /// Takes the bell's pending rings, so that it can be waited for again.
-    fn hear(&self) {
-        // "Would block" is the only error, and means that there were none.
-        let _none = rustix::io::read(&*self.bell, &mut [0; 8]);
-    }
-
-    /// Lets output that was on its way arrive, and settles the verdict.
-    fn settle(&self, outcome: &mut Outcome, cause: &mut Cause) -> io::Result<()> {
-        self.flush(Instant::now() + FLUSH_LIMIT)?;
-        outcome.stdin_bytes = self.stdin.bytes();
-        outcome.stdout_bytes = self.stdout.bytes();
-        outcome.stderr_bytes = self.stderr.bytes();
-        let streams = [
-            ("read the command's standard input", &self.stdin),
-            ("write the command's standard output", &self.stdout),
-            ("write the command's standard error", &self.stderr),
-        ];
-        for (what, progress) in streams {
-            if let Some(error) = progress.failure() {
-                // The command's own ending says nothing about bytes that we lost.
-                *cause = Cause::SetupError(format!("cannot {what}: {error}"));
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&self, deadline: Instant) -> io::Result<()> {
-        while !self.drained() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            let timeout = rustix::event::Timespec::try_from(left).map_err(io::Error::other)?;
-            match rustix::event::poll(&mut [PollFd::new(&*self.bell, PollFlags::IN)], Some(&timeout)) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => self.hear(),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What the view is made from.

@@ -13,6 +13,7 @@ mod conformance;
 mod counts;
 mod disk;
 mod endings;
+mod faults;
 mod files;
 mod isolation;
 mod jobs;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         counts::CASES,
         disk::CASES,
         endings::CASES,
+        faults::CASES,
         files::CASES,
         isolation::CASES,
         jobs::CASES,
