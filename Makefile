@@ -23,7 +23,7 @@ EXAMPLES := python3 git strace e2fsprogs vim-tiny less procps
 # What `make bench` runs beside us.
 PEERS := bubblewrap crun
 
-.PHONY: demo test build base deps programs init images-base images-nested tools nextest crates unit hostile hostile-nested hostile-guest e2e e2e-qemu e2e-kvm e2e-kvm-1 e2e-kvm-2 soak bench man completions clean
+.PHONY: demo test build base deps programs init images-base images-nested tools nextest crates unit hostile hostile-nested hostile-guest e2e e2e-qemu e2e-kvm e2e-kvm-1 e2e-kvm-2 soak faults lint-ci bench man completions clean
 
 demo: base
 	$(SANDBOX) run -- python3 -c 'print(6*7)'
@@ -141,6 +141,16 @@ crates: base nextest
 soak: build tools
 	SANDBOX_FUZZ_ITERATIONS=10000000 $(CARGO) test --locked --release --workspace --exclude tests hostile
 	SANDBOX_SOAK=1 $(E2E) -- soak::
+
+# Five hundred runs, each with something that goes wrong.
+faults: build
+	SANDBOX_SOAK=1 $(E2E) -- soak::faults --nocapture
+
+# The action and the workflow of docs/ci.md, by GitHub's schemas.
+lint-ci:
+	test -x $(TARGET)/lint/bin/check-jsonschema || { python3 -m venv $(TARGET)/lint && $(TARGET)/lint/bin/pip install -q check-jsonschema==0.39.0; }
+	$(TARGET)/lint/bin/check-jsonschema --builtin-schema vendor.github-actions action.yml
+	$(TARGET)/lint/bin/check-jsonschema --builtin-schema vendor.github-workflows docs/ci-example.yml
 
 # `make bench FIRECRACKER=path` adds that program to the table of peers.
 bench: build

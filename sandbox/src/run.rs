@@ -46,7 +46,7 @@ use ground::Ground;
 use lines::{Lines, Relays};
 pub use met::Hit;
 use results::{Keeping, Visit};
-use watch::{Furnished, Watch};
+use watch::{Furnished, Real, Watch};
 
 /// How long output that the guest had sent before its machine ended may take to reach its reader.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -248,11 +248,12 @@ fn attempt(
     let gate = terminal.gate().or_else(|| held.clone());
     let (control, relays) = lines.connect(streams, spec.output_limit, gate, false)?;
     let furnished = Furnished::Not(&view, &mut check);
-    let watch = Watch::new(spec, Session::new(control)?, &relays, signals, furnished, &mut terminal);
-    let mut watch = watch.on_start(|| held.iter().for_each(|gate| gate.open()));
     let mut ground = Ground::Own { machine: &mut machine, files: &mut files };
-    let watched = watch.until_the_end(&mut ground, outcome);
-    let session = watch.into_session();
+    let world = Real { session: Session::new(control)?, relays: &relays, signals, ground: &mut ground };
+    let watch = Watch::new(spec, world, furnished, &mut terminal);
+    let mut watch = watch.on_start(|| held.iter().for_each(|gate| gate.open()));
+    let watched = watch.until_the_end(outcome);
+    let session = watch.into_world().session;
     // From here on its keys are the caller's: whoever waits for results can end that.
     terminal.leave();
     // Whatever else went wrong: with damaged images nothing else means anything.

@@ -304,4 +304,4 @@ fn has_equals(name: &OsString) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

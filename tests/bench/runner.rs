@@ -163,6 +163,8 @@ impl Suite {
     fn perform(&self, words: &[&str], listing: Option<&str>) -> Result<String> {
         let mut command = self.nextest(words, listing);
         command.args(["--archive-file", "idle.tar.zst", "--workspace-remap"]).arg(&self.place);
+        // Always to the same place, as a target directory is.
+        command.args(["--extract-overwrite", "--extract-to"]).arg(self.place.join("unpacked"));
         let output = command.output().context("cannot start nextest")?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "nextest failed: {text}");

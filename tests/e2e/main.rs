@@ -13,6 +13,7 @@ mod conformance;
 mod counts;
 mod disk;
 mod endings;
+mod faults;
 mod files;
 mod inside;
 mod isolation;
@@ -59,6 +60,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         counts::CASES,
         disk::CASES,
         endings::CASES,
+        faults::CASES,
         files::CASES,
         isolation::CASES,
         jobs::CASES,

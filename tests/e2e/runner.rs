@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `sandbox runner` as cargo's runner: what cargo and nextest say of a small crate is what they say of it on the host.
 
+mod partitions;
 mod project;
 
 use std::collections::BTreeSet;
@@ -34,6 +35,11 @@ pub(crate) const CASES: &[Case] = &[
     case!("runner::project", a_killed_nextest_leaves_no_machine, CARGO, NEXTEST),
     case!("runner::project", what_a_test_writes_comes_back_where_it_is_wanted, CARGO, NEXTEST),
     case!("runner::project", profiles_of_machines_do_not_collide, CARGO, NEXTEST),
+    Case {
+        name: "runner::project::partitions_make_the_whole",
+        needs: &[CARGO, NEXTEST],
+        body: partitions::make_the_whole,
+    },
     case!("runner", a_programs_end_is_the_runners),
     case!("runner", libraries_of_the_program_are_not_the_emulators),
 ];

@@ -86,20 +86,23 @@ impl Ground<'_> {
 /// Ends the machine if it has not ended, and says what its end means.
 fn ended(machine: &mut Machine) -> Result<Cause, Error> {
     let ending = machine.end()?;
+    if matches!((&ending, &machine), (Ending::Crash(_), Machine::Kvm(_))) {
+        engine::distrust_kvm();
+    }
     let console = machine.console();
-    Ok(match ending {
-        Ending::Crash(how) => {
-            if matches!(machine, Machine::Kvm(_)) {
-                engine::distrust_kvm();
-            }
-            Cause::VmmCrash(how)
-        }
-        _ if console.out_of_memory() => Cause::Oom { victim: Victim::Init, peak: 0 },
-        _ if console.panicked() => Cause::GuestPanic,
+    Ok(meaning(ending, console.out_of_memory(), console.panicked()))
+}
+
+/// What a machine's end means, given what its kernel has said last.
+pub(super) fn meaning(ending: Ending, out_of_memory: bool, panicked: bool) -> Cause {
+    match ending {
+        Ending::Crash(how) => Cause::VmmCrash(how),
+        _ if out_of_memory => Cause::Oom { victim: Victim::Init, peak: 0 },
+        _ if panicked => Cause::GuestPanic,
         Ending::Guest(how) => Cause::GuestReset(how),
         // We ended it because its kernel said that it stops.
         Ending::Ours => Cause::GuestReset("its kernel stopped".to_owned()),
-    })
+    }
 }
 
 /// What becomes of a machine with several commands: told once, and to all of them.

@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 
 use super::ground::{Fate, Ground};
 use super::met;
-use super::watch::{Furnished, Watch};
+use super::watch::{Furnished, Real, Watch};
 use super::{Error, Lines, Outcome, Relays, Streams};
 use crate::outcome::Cause;
 use crate::packets::{self, Packets};
@@ -160,9 +160,9 @@ fn attend(
     let mut outcome = Outcome::refused(Cause::SetupError(String::new()), Stages::begin());
     let started = || drop(tell.send(News::Started));
     let mut terminal = Terminal::none();
-    let mut watch =
-        Watch::new(spec, session, relays, Some(signals), Furnished::Already, &mut terminal).on_start(started);
-    let watched = watch.until_the_end(&mut Ground::Shared(fate), &mut outcome);
+    let world = Real { session, relays, signals: Some(signals), ground: &mut Ground::Shared(fate) };
+    let mut watch = Watch::new(spec, world, Furnished::Already, &mut terminal).on_start(started);
+    let watched = watch.until_the_end(&mut outcome);
     // With its conversation ends whatever is left of the command.
     drop(watch);
     let settle = || -> Result<Cause, Error> {

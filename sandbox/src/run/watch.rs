@@ -5,24 +5,26 @@ mod drain;
 mod farewell;
 mod ready;
 mod signals;
+#[cfg(test)]
+mod simulation;
+mod world;
 
 use std::time::Instant;
 
 use guest_init::wire::{FromGuest, ToGuest, VERSION};
 
-use super::ground::Ground;
 use super::images_check::ImagesCheck;
 use super::limits::{BOOT_LIMIT, DRAIN_INTERVAL, LONGEST_LIMIT, LOOK_INTERVAL, LOST_LIMIT, PING_INTERVAL, PONG_LIMIT};
-use super::{Error, Outcome, Relays, exec, mount};
+use super::{Error, Outcome, exec, mount};
 use crate::outcome::Cause;
-use crate::session::Session;
 use crate::spec::Spec;
-use crate::sys::signals::{Caught, Signals};
+use crate::sys::signals::Caught;
 use crate::terminal::Terminal;
 use crate::view::View;
 use drain::Drain;
 use farewell::Farewell;
 pub(super) use ready::{ask, look};
+pub(super) use world::{Real, World};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Phase {
@@ -42,11 +44,9 @@ pub(super) enum Furnished<'a> {
 }
 
 /// A run in progress.
-pub(super) struct Watch<'a> {
+pub(super) struct Watch<'a, W> {
     spec: &'a Spec,
-    session: Session,
-    relays: &'a Relays,
-    signals: Option<&'a Signals>,
+    world: W,
     furnished: Furnished<'a>,
     on_start: Option<Box<dyn FnOnce() + 'a>>,
     terminal: &'a mut Terminal,
@@ -77,25 +77,17 @@ pub(super) struct Watch<'a> {
     sent: Option<[u64; 2]>,
 }
 
-impl<'a> Watch<'a> {
-    pub(super) fn new(
-        spec: &'a Spec,
-        session: Session,
-        relays: &'a Relays,
-        signals: Option<&'a Signals>,
-        furnished: Furnished<'a>,
-        terminal: &'a mut Terminal,
-    ) -> Self {
+impl<'a, W: World> Watch<'a, W> {
+    pub(super) fn new(spec: &'a Spec, world: W, furnished: Furnished<'a>, terminal: &'a mut Terminal) -> Self {
+        let boot_deadline = world.now() + BOOT_LIMIT;
         Self {
             spec,
-            session,
-            relays,
-            signals,
+            world,
             furnished,
             on_start: None,
             terminal,
             phase: Phase::Booting,
-            boot_deadline: Instant::now() + BOOT_LIMIT,
+            boot_deadline,
             deadline: None,
             ping_at: None,
             pong_deadline: None,
@@ -120,17 +112,17 @@ impl<'a> Watch<'a> {
     }
 
     /// Watches until there is a verdict.
-    pub(super) fn until_the_end(&mut self, ground: &mut Ground<'_>, outcome: &mut Outcome) -> Result<Cause, Error> {
+    pub(super) fn until_the_end(&mut self, outcome: &mut Outcome) -> Result<Cause, Error> {
         loop {
-            let ready = self.wait(ground)?;
+            let ready = self.wait()?;
             if ready.images {
                 self.check_images()?;
             }
             if ready.console {
-                ground.read_console();
+                self.world.read_console();
             }
             if ready.bell {
-                self.relays.hear();
+                self.world.hear_bell();
             }
             if ready.signals
                 && let Some(cause) = self.hear_signals()?
@@ -146,14 +138,14 @@ impl<'a> Watch<'a> {
                 outcome.stages.end("drain");
                 return Ok(self.final_cause());
             }
-            if self.relays.budget.exceeded() {
+            if self.world.output().exceeded {
                 if self.phase != Phase::Running {
                     return Ok(Cause::OutputLimit);
                 }
                 self.part(Cause::OutputLimit, outcome);
             }
-            if ready.machine || ground.stopped() {
-                let cause = ground.cause()?;
+            if ready.machine || self.world.machine_stops() {
+                let cause = self.world.machine_ended()?;
                 if let Some(cause) = self.forsaken() {
                     return Ok(cause);
                 }
@@ -161,7 +153,8 @@ impl<'a> Watch<'a> {
             }
             if ready.files {
                 self.files_alive = false;
-                self.lose(ground.files_ended()?);
+                let cause = self.world.files_ended()?;
+                self.lose(cause);
             }
             if let Some(cause) = self.check_deadlines(outcome)? {
                 return Ok(cause);
@@ -170,8 +163,8 @@ impl<'a> Watch<'a> {
     }
 
     /// The conversation, for what comes after the command.
-    pub(super) fn into_session(self) -> Session {
-        self.session
+    pub(super) fn into_world(self) -> W {
+        self.world
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -183,15 +176,15 @@ impl<'a> Watch<'a> {
         let limit = self.deadline.filter(|_| self.phase == Phase::Running);
         let cancel = self.cancelled.map(|(_, at)| at);
         let lost = self.lost.as_ref().map(|(_, at)| *at);
-        let drain = self.drain.map(|_| Instant::now() + DRAIN_INTERVAL);
+        let drain = self.drain.map(|_| self.world.now() + DRAIN_INTERVAL);
         let pong = self.pong_deadline.or(self.ping_at).filter(|_| self.phase == Phase::Running);
-        let look = self.awaits_keyboard().then(|| Instant::now() + LOOK_INTERVAL);
+        let look = self.awaits_keyboard().then(|| self.world.now() + LOOK_INTERVAL);
         let stopped = self.stopped.then(Instant::now);
         [boot, limit, cancel, lost, drain, pong, look, self.stop_at, stopped].into_iter().flatten().min()
     }
 
     fn hear_guest(&mut self, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {
-        match self.session.step() {
+        match self.world.hear() {
             Ok(messages) => {
                 for message in messages {
                     if let Some(cause) = self.take(message, outcome)? {
@@ -227,7 +220,7 @@ impl<'a> Watch<'a> {
                     act();
                 }
                 self.phase = Phase::Running;
-                let now = Instant::now();
+                let now = self.world.now();
                 self.deadline = self.spec.timeout.map(|timeout| now + timeout.min(LONGEST_LIMIT));
                 self.ping_at = Some(now + PING_INTERVAL);
                 return self.pass_on_kept();
@@ -248,11 +241,11 @@ impl<'a> Watch<'a> {
                 outcome.stages.end("run");
                 self.verdict = Some(exec::ended(&ended));
                 self.phase = Phase::Draining;
-                self.drain = Some(Drain::begin(Instant::now(), self.relays.bytes_out()));
+                self.drain = Some(Drain::begin(self.world.now(), self.world.output().bytes));
             }
             (Phase::Running, FromGuest::Pong(tally)) => {
                 self.pong_deadline = None;
-                self.ping_at = Some(Instant::now() + PING_INTERVAL);
+                self.ping_at = Some(self.world.now() + PING_INTERVAL);
                 return Ok(self.take_tally(tally, false, outcome));
             }
             (Phase::Draining, FromGuest::Drained { stdout, stderr }) if self.sent.is_none() => {
@@ -297,27 +290,25 @@ impl<'a> Watch<'a> {
 
     /// Queues a message and sends what can be. A failure shows at the next look at the connection.
     fn send(&mut self, message: &ToGuest) {
-        if let Err(error) = self.session.send(message) {
+        if let Err(error) = self.world.tell(message) {
             self.lose(Cause::LostContact(crate::explain(&error)));
         }
     }
 
     /// Notes the first sign of an end.
     fn lose(&mut self, cause: Cause) {
-        self.lost.get_or_insert((cause, Instant::now() + LOST_LIMIT));
+        let until = self.world.now() + LOST_LIMIT;
+        self.lost.get_or_insert((cause, until));
     }
 
     /// Whether every byte that the guest has sent of the command's output has reached its reader. That a stream has
     /// ended is not enough: the machine's death ends it too.
     fn complete(&self) -> bool {
-        self.relays.drained()
-            && self
-                .sent
-                .is_some_and(|[output, error]| self.relays.stdout.holds(output) && self.relays.stderr.holds(error))
+        self.sent.is_some_and(|sent| self.world.output().drained && self.world.holds(sent))
     }
 
     fn final_cause(&mut self) -> Cause {
-        if self.relays.budget.exceeded() {
+        if self.world.output().exceeded {
             return Cause::OutputLimit;
         }
         let verdict = self.verdict.take();
@@ -331,7 +322,7 @@ impl<'a> Watch<'a> {
     }
 
     fn check_deadlines(&mut self, outcome: &mut Outcome) -> Result<Option<Cause>, Error> {
-        let now = Instant::now();
+        let now = self.world.now();
         if self.farewell.is_some() {
             return Ok(self.parted(now));
         }
@@ -372,7 +363,7 @@ impl<'a> Watch<'a> {
     }
 
     fn check_drain(&mut self, now: Instant) -> Option<Cause> {
-        let (bytes, writing) = (self.relays.bytes_out(), self.relays.writing());
-        self.drain.as_mut()?.look(now, bytes, writing, self.deadline)
+        let output = self.world.output();
+        self.drain.as_mut()?.look(now, output.bytes, output.writing, self.deadline)
     }
 }

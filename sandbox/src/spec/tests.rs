@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
 
-fn spec() -> Spec {
+pub(crate) fn spec() -> Spec {
     Spec {
         command: vec!["true".into()],
         environment: vec![("PATH".into(), "/usr/bin".into())],

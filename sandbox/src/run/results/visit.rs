@@ -14,7 +14,7 @@ use super::{Keeping, is_there};
 use crate::cli::tell;
 use crate::outcome::{Cause, Verdict};
 use crate::run::ground::Ground;
-use crate::run::watch::{Furnished, Watch};
+use crate::run::watch::{Furnished, Real, Watch};
 use crate::run::{Error, FLUSH_LIMIT, Lines, Outcome, Relays, Streams};
 use crate::session::Session;
 use crate::spec::Spec;
@@ -76,7 +76,8 @@ impl Keeping<'_> {
         let session = Session::new(control)?;
         let mut visited = Outcome::refused(Cause::SetupError(String::new()), Stages::begin());
         visited.engine.clone_from(&outcome.engine);
-        let mut watch = Watch::new(shell, session, &relays, self.signals, Furnished::Already, &mut own);
-        watch.until_the_end(ground, &mut visited)
+        let world = Real { session, relays: &relays, signals: self.signals, ground };
+        let mut watch = Watch::new(shell, world, Furnished::Already, &mut own);
+        watch.until_the_end(&mut visited)
     }
 }

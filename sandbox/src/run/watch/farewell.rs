@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use guest_init::wire::{Tally, ToGuest};
 
-use super::Watch;
+use super::{Watch, World};
 use crate::engine::Isolation;
 use crate::outcome::Cause;
 use crate::run::Outcome;
@@ -31,7 +31,7 @@ impl Farewell {
     }
 }
 
-impl Watch<'_> {
+impl<W: World> Watch<'_, W> {
     /// Ends the run by this cause, after a last question. The first verdict counts.
     pub(super) fn part(&mut self, cause: Cause, outcome: &mut Outcome) {
         if self.farewell.is_none() {
@@ -39,7 +39,7 @@ impl Watch<'_> {
             let emulated = outcome.engine.as_ref().is_some_and(|engine| engine.isolation() == Isolation::Emulated);
             let boot = outcome.stages.of("boot");
             let patience = if emulated { MOST_PATIENCE } else { boot.clamp(PATIENCE, MOST_PATIENCE) };
-            self.farewell = Some(Farewell { cause, until: Instant::now() + patience });
+            self.farewell = Some(Farewell { cause, until: self.world.now() + patience });
             self.send(&ToGuest::Ping);
         }
     }

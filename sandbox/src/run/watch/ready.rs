@@ -3,39 +3,34 @@
 //! system call.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Furnished, Watch};
-use crate::run::ground::Ground;
+use super::{Furnished, Watch, World};
 
-impl Watch<'_> {
+impl<W: World> Watch<'_, W> {
     /// Waits for anything to happen, or the next deadline.
-    pub(super) fn wait(&self, ground: &Ground<'_>) -> io::Result<Ready> {
-        let bell = self.relays.bell.as_fd();
-        let asked = |fd, events| ask(fd, events, bell);
-        // The machine's end comes first: what was said before it is seen with it.
-        let fds = [
-            asked(Some(ground.end_fd()), PollFlags::IN),
-            asked(ground.files_fd().filter(|_| self.files_alive), PollFlags::IN),
-            asked(Some(bell), PollFlags::IN),
-            asked(self.control_open.then(|| self.session.as_fd()), self.session.interest()),
-            asked(self.signals.map(AsFd::as_fd), PollFlags::IN),
-            asked(ground.console_fd(), PollFlags::IN),
-            asked(self.images_fd(), PollFlags::IN),
-        ];
-        let [machine, files, bell, control, signals, console, images] = look(fds, self.next_deadline())?;
-        Ok(Ready { machine, files, bell, control, signals, console, images })
-    }
-
-    fn images_fd(&self) -> Option<BorrowedFd<'_>> {
-        match &self.furnished {
+    pub(super) fn wait(&mut self) -> io::Result<Ready> {
+        let until = self.next_deadline();
+        let images = match &self.furnished {
             Furnished::Not(_, images) => images.pending(),
             Furnished::Already => None,
-        }
+        };
+        self.world.wait(&Asked { control: self.control_open, files: self.files_alive, images }, until)
     }
+}
+
+/// What is still worth waiting for, besides what always is.
+#[derive(Debug)]
+pub(in crate::run) struct Asked<'a> {
+    /// Whether the control connection is open.
+    pub(super) control: bool,
+    /// Whether the file server is alive.
+    pub(super) files: bool,
+    /// The check of the images, while it goes on.
+    pub(super) images: Option<BorrowedFd<'a>>,
 }
 
 /// Waits until one of these has something to say, or until then: which of them do; none if a signal came instead.
@@ -59,7 +54,7 @@ pub(in crate::run) fn ask<'f>(fd: Option<BorrowedFd<'f>>, events: PollFlags, oth
 
 /// What there is to look at.
 #[derive(Debug, Default)]
-pub(super) struct Ready {
+pub(in crate::run) struct Ready {
     /// The machine's process has ended.
     pub(super) machine: bool,
     /// The file server has ended.

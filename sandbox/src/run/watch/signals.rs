@@ -8,33 +8,32 @@ use std::time::Instant;
 
 use guest_init::wire::ToGuest;
 
-use super::{Error, Phase, Watch};
+use super::{Error, Phase, Watch, World};
 use crate::outcome::Cause;
 use crate::run::limits::{BOOT_LIMIT, GRACE, LONGEST_LIMIT, PONG_LIMIT, STOP_LIMIT};
 use crate::sys::signals::{Caught, ENDING, signal};
 
-impl Watch<'_> {
+impl<W: World> Watch<'_, W> {
     pub(super) fn hear_signals(&mut self) -> Result<Option<Cause>, Error> {
-        let Some(signals) = self.signals else { return Ok(None) };
-        while let Some(caught) = signals.next()? {
+        while let Some(caught) = self.world.caught()? {
             match caught.signal {
-                _ if !signals.are_ours() => self.pass_on_in_turn(caught),
+                _ if !self.world.signals_are_ours() => self.pass_on_in_turn(caught),
                 number if ENDING.contains(&number) => {
                     if self.cancelled.is_some() || self.phase != Phase::Running {
                         return Ok(Some(Cause::Cancelled(number)));
                     }
                     let grace = self.spec.kill_after.unwrap_or(GRACE).min(LONGEST_LIMIT);
-                    self.cancelled = Some((number, Instant::now() + grace));
+                    self.cancelled = Some((number, self.world.now() + grace));
                     self.pass_on(caught);
                 }
                 // There is no command yet, or no more, that could decide what it means.
                 signal::QUIT if self.phase != Phase::Running => return Ok(Some(Cause::Cancelled(signal::QUIT))),
                 signal::WINCH if self.spec.terminal.is_some() => self.tell_size(),
                 signal::TSTP => {
-                    self.stop_at = Some(Instant::now());
+                    self.stop_at = Some(self.world.now());
                     if self.phase == Phase::Running {
                         self.pass_on(caught);
-                        self.stop_at = Some(Instant::now() + STOP_LIMIT);
+                        self.stop_at = Some(self.world.now() + STOP_LIMIT);
                     }
                 }
                 signal::CONT => self.resume(),
@@ -99,9 +98,7 @@ impl Watch<'_> {
         self.stop_at = None;
         let everybody = self.terminal.is_taken();
         self.terminal.leave();
-        if let Some(signals) = self.signals {
-            signals.stop(everybody)?;
-        }
+        self.world.stop(everybody)?;
         self.stopped = true;
         Ok(())
     }
@@ -123,7 +120,7 @@ impl Watch<'_> {
 
     /// We have been continued: so is the command. What it owed us by now it could not give us.
     pub(super) fn resume(&mut self) {
-        let now = Instant::now();
+        let now = self.world.now();
         self.stopped = false;
         self.boot_deadline = now + BOOT_LIMIT;
         self.pong_deadline = self.pong_deadline.map(|_| now + PONG_LIMIT);
