@@ -79,7 +79,8 @@ fn machines(run: &Running) -> Vec<Pid> {
     let numbers = children.split_whitespace().map(|number| number.parse().expect("a number"));
     let runs_the_machine = |child: &i32| {
         let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
-        line.contains("qemu") || line.ends_with("vmm\0")
+        // Before it executes anything, a child has our own words, and those may name an engine.
+        line.split('\0').next().is_some_and(|name| name.contains("qemu-system")) || line.ends_with("\0vmm\0")
     };
     numbers.filter(runs_the_machine).filter_map(Pid::from_raw).collect()
 }

@@ -101,7 +101,9 @@ fn signal(run: &Running, files: bool, signal: Signal) {
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.id())).unwrap_or_default();
     for child in children.split_whitespace() {
         let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
-        let is_machine = line.contains("qemu") || line.ends_with("vmm\0");
+        // A child that has not executed anything yet has our own words, which name the engine, too.
+        let is_machine =
+            line.split('\0').next().is_some_and(|name| name.contains("qemu-system")) || line.ends_with("\0vmm\0");
         let is_meant = if files { line.contains("fs-worker") } else { is_machine };
         let pid = child.parse().ok().and_then(Pid::from_raw).filter(|_| is_meant);
         // Who has just ended feels nothing.
