@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::files::Found;
 use super::{Error, Settings, from, word};
 use crate::cli::{limits, parse, results};
-use crate::spec::{Choice, MEMORY_DEFAULT};
+use crate::spec::{Choice, Glob, MEMORY_DEFAULT};
 
 /// Something that can be set.
 pub(super) struct Key {
@@ -45,6 +45,7 @@ enum Kind {
     Tmpfs,
     Copies,
     Commits,
+    Globs,
 }
 
 /// A word that can be chosen, and the option that it stands for; none if it is what is so anyway.
@@ -59,7 +60,7 @@ const fn key(name: &'static str, option: &'static str, kind: Kind) -> Key {
 }
 
 /// All there is.
-pub(super) static KEYS: [Key; 25] = [
+pub(super) static KEYS: [Key; 26] = [
     key("boot", "boot", Kind::Flag { given: true, narrow: None }),
     key("commit", "commit", Kind::Commits),
     key("copy_out", "copy-out", Kind::Copies),
@@ -79,6 +80,7 @@ pub(super) static KEYS: [Key; 25] = [
     key("require_kvm", "require-kvm", Kind::Flag { given: true, narrow: Some(true) }),
     key("retries", "retries", Kind::Count),
     key("shm_size", "shm-size", Kind::Size),
+    key("sync_out", "sync-out", Kind::Globs),
     key("terminal", "tty", Kind::Words { words: TERMINAL, ordered: false }),
     key("timeout", "timeout", Kind::Duration),
     key("tmpfs", "tmpfs", Kind::Tmpfs),
@@ -226,8 +228,8 @@ fn default(key: &Key, own: &Settings, before: &Settings) -> Option<u128> {
 
 impl Key {
     fn is_list(&self) -> bool {
-        use Kind::{Commits, Copies, Tmpfs, Ulimits, Variables, Volumes};
-        matches!(self.kind, Volumes | Variables | Ulimits | Tmpfs | Copies | Commits)
+        use Kind::{Commits, Copies, Globs, Tmpfs, Ulimits, Variables, Volumes};
+        matches!(self.kind, Volumes | Variables | Ulimits | Tmpfs | Copies | Commits | Globs)
     }
 }
 
@@ -324,6 +326,9 @@ fn listed(key: &Key, entry: &str, directory: &Path) -> Result<OsString, String> 
             return Err("write a path below the current directory".to_owned());
         }
         Kind::Commits => {}
+        Kind::Globs => {
+            Glob::parse(entry)?;
+        }
         _ if entry.is_empty() || entry.starts_with('=') => return Err("write it as NAME=VALUE, or as NAME".to_owned()),
         _ => {}
     }

@@ -89,7 +89,7 @@ fn what_is_kept_goes_where_its_file_says() {
     let place = Place::new();
     let near = place.home.path().canonicalize().expect("there").join(".config/sandbox");
     place.user(
-        "keep = 'always'\nkeep_dir = 'kept'\nterminal = 'never'\ncopy_out = ['out/a:b', '/c:/d']\ncommit = ['build']\nkill_after = '5s'\ndiff = false",
+        "keep = 'always'\nkeep_dir = 'kept'\nterminal = 'never'\ncopy_out = ['out/a:b', '/c:/d']\ncommit = ['build']\nkill_after = '5s'\ndiff = false\nsync_out = ['insta', 'out/*']",
     );
     place.sandbox_toml("keep = 'on-failure'\nterminal = 'auto'\nkill_after = '2s'\nusage = true");
     let expected = [
@@ -99,6 +99,8 @@ fn what_is_kept_goes_where_its_file_says() {
         "--keep=on-failure".to_owned(),
         format!("--keep-dir={}", near.join("kept").display()),
         "--kill-after=2s".to_owned(),
+        "--sync-out=insta".to_owned(),
+        "--sync-out=out/*".to_owned(),
         "--usage".to_owned(),
     ];
     assert_eq!(place.words(&[]).expect("makes sense"), expected);
@@ -140,7 +142,7 @@ const STRICT: &str =
     "memory = '256M'\ntimeout = '5s'\nrequire_kvm = true\nhome_tools = false\nengine = 'kvm'\npids_limit = 9";
 
 /// What a project's file may not set without trust, if the user's file says what stands first.
-const WIDE: [(&str, &str); 25] = [
+const WIDE: [(&str, &str); 26] = [
     ("", "memory = '2G'"),
     ("", "cpus = 2"),
     ("", "engine = 'qemu'"),
@@ -153,6 +155,7 @@ const WIDE: [(&str, &str); 25] = [
     ("", "tmpfs = ['/cache']"),
     ("", "copy_out = ['/etc/hostname:.']"),
     ("", "commit = ['build']"),
+    ("", "sync_out = ['insta']"),
     ("", "keep = 'on-failure'"),
     ("", "keep_dir = 'kept'"),
     ("", "kill_after = '1s'"),
