@@ -37,7 +37,7 @@ pub struct Test<'a> {
     pub input: &'a [u8],
     /// How often a failure is repeated.
     pub retries: u32,
-    /// A directory of its own, for what tells why it failed. What is there is removed.
+    /// A directory for what tells why it failed. What an earlier time has left there of that is removed, and nothing else.
     pub place: PathBuf,
     /// Whether its output is passed on as it comes.
     pub echo: bool,
@@ -64,7 +64,7 @@ impl Test<'_> {
     #[must_use]
     pub fn run(&self) -> Record {
         // What is left of an earlier time must not be taken for this one's; what cannot be removed is met again below.
-        let _nothing = std::fs::remove_dir_all(&self.place);
+        evidence::clear(&self.place);
         let (mut failures, mut losses) = (self.retries, BEGUN_AGAIN);
         let mut attempts = Vec::new();
         loop {

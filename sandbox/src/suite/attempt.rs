@@ -68,17 +68,21 @@ impl Attempt {
         let (mut evidence, streams) = Evidence::begin(&test.place, number, test.input, test.echo)?;
         let outcome = crate::run(&test.plan.spec, streams, None);
         let (stdout, stderr) = evidence.output()?;
-        let (verdict, words) = judge(test, &outcome, &stdout, &stderr);
+        let (verdict, mut words) = judge(test, &outcome, &stdout, &stderr);
         let report = Report::new(&outcome, Some(&test.plan.spec));
         keep(&report);
         let cause = &outcome.cause;
         let input = (!test.input.is_empty()).then(|| super::evidence::input(&test.place, number));
+        // The verdict is known by now, and stands whatever becomes of the rest.
         let (evidence, output) = if verdict == Verdict::Pass {
-            evidence.discard()?;
+            evidence.discard();
             (None, [Vec::new(), Vec::new()])
         } else {
-            let kept = evidence.keep(&outcome, &report, &test.plan.line(input.as_deref()))?;
-            (Some(kept), [stdout, stderr])
+            let kept = evidence.keep(&outcome, &report, &test.plan.line(input.as_deref()));
+            if let Err(error) = &kept {
+                words.push_str(&format!("\ncannot keep what tells of it in {:?}: {error}", test.place));
+            }
+            (kept.ok(), [stdout, stderr])
         };
         Ok(Self {
             verdict,

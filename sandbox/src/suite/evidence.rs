@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -15,18 +15,42 @@ use crate::run::{Outcome, Streams};
 /// What there is in the end, for people.
 pub(super) const NAMES: &str = "stdout, stderr, console, report.json, repeat.sh";
 
+/// All files that there may be in an attempt's directory.
+const FILES: [&str; 6] = ["stdout", "stderr", "stdin", "console", "report.json", "repeat.sh"];
+
 /// Longest name of a directory; file systems take 255 bytes.
 const LONGEST: usize = 100;
 
 /// The directory of one attempt.
 pub(super) struct Evidence {
     place: PathBuf,
+    /// What the command writes to standard output and standard error goes here. Its names may be gone, or another run's, by the
+    /// time it is read.
+    outputs: Vec<File>,
     echoes: Vec<JoinHandle<io::Result<()>>>,
 }
 
 /// Where an attempt's standard input is kept.
 pub(super) fn input(place: &Path, attempt: usize) -> PathBuf {
     place.join(attempt.to_string()).join("stdin")
+}
+
+/// Removes what an earlier time has left in a test's directory. That may be one of the user's, so it goes by name.
+pub(super) fn clear(place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let numbered = entry.file_name().to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        if numbered && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path());
+        }
+    }
+}
+
+/// Removes an attempt's directory, unless something is in it that is not ours.
+fn remove(attempt: &Path) {
+    for name in FILES {
+        let _not_there = fs::remove_file(attempt.join(name));
+    }
+    let _not_ours = fs::remove_dir(attempt);
 }
 
 /// A name for a directory that no other test's has: the test's own, unless that has something in it that a path, or somebody who
@@ -46,8 +70,9 @@ pub fn directory(test: &str) -> OsString {
 impl Evidence {
     /// Makes the directory, and the streams that lead to it; with `echo` also to our own.
     pub(super) fn begin(place: &Path, attempt: usize, bytes: &[u8], echo: bool) -> io::Result<(Self, Streams)> {
-        let mut evidence = Self { place: place.join(attempt.to_string()), echoes: Vec::new() };
-        fs::create_dir_all(&evidence.place)?;
+        let mut evidence = Self { place: place.join(attempt.to_string()), outputs: Vec::new(), echoes: Vec::new() };
+        fs::create_dir_all(place)?;
+        fs::create_dir(&evidence.place)?;
         let stdin = if bytes.is_empty() {
             File::open("/dev/null")?
         } else {
@@ -61,7 +86,8 @@ impl Evidence {
     }
 
     fn stream(&mut self, name: &str, echo: Option<impl Write + Send + 'static>) -> io::Result<OwnedFd> {
-        let file = File::create(self.place.join(name))?;
+        let file = File::options().read(true).write(true).create_new(true).open(self.place.join(name))?;
+        self.outputs.push(file.try_clone()?);
         let Some(echo) = echo else { return Ok(file.into()) };
         let (reader, writer) = io::pipe()?;
         let thread = thread::Builder::new().name(format!("echo {name}")).spawn(move || pass(reader, file, echo))?;
@@ -74,7 +100,13 @@ impl Evidence {
         for echo in self.echoes.drain(..) {
             echo.join().unwrap_or_else(|_| Err(io::Error::other("a thread that passes output on panicked")))?;
         }
-        Ok((fs::read(self.place.join("stdout"))?, fs::read(self.place.join("stderr"))?))
+        let mut texts = [Vec::new(), Vec::new()];
+        for (text, file) in texts.iter_mut().zip(&mut self.outputs) {
+            file.rewind()?;
+            file.read_to_end(text)?;
+        }
+        let [stdout, stderr] = texts;
+        Ok((stdout, stderr))
     }
 
     /// Adds what else is known. A machine without a word on its console leaves an empty file.
@@ -88,8 +120,8 @@ impl Evidence {
     }
 
     /// Removes all of it: the test has passed.
-    pub(super) fn discard(self) -> io::Result<()> {
-        fs::remove_dir_all(self.place)
+    pub(super) fn discard(self) {
+        remove(&self.place);
     }
 }
 
@@ -124,6 +156,26 @@ mod tests {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), odd.len(), "{names:?}");
+    }
+
+    #[test]
+    fn only_what_is_ours_is_removed_and_read() {
+        let place = tempfile::tempdir().expect("a directory can be made");
+        let at = |name: &str| place.path().join(name);
+        for (directory, file) in [("1", "stdout"), ("2", "mine"), ("src", "stdout")] {
+            fs::create_dir(at(directory)).expect("a directory can be made");
+            fs::write(at(directory).join(file), "old").expect("a file can be made");
+        }
+        clear(place.path());
+        assert!(!at("1").exists() && at("2/mine").exists() && at("src/stdout").exists());
+        assert!(Evidence::begin(place.path(), 2, b"", false).is_err(), "it is the user's");
+
+        let (mut evidence, streams) = Evidence::begin(place.path(), 1, b"", false).expect("it can be made");
+        File::from(streams.stdout).write_all(b"own").expect("it can be written");
+        clear(place.path());
+        fs::create_dir(at("1")).expect("a directory can be made");
+        fs::write(at("1/stdout"), "another's").expect("a file can be made");
+        assert_eq!(evidence.output().expect("it is there").0, b"own");
     }
 
     #[test]
