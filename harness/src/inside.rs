@@ -2,10 +2,14 @@
 //! A test in its machine: the program is started there again, and a variable tells it for which of its functions.
 
 use std::env;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustix::fs::{Access, access};
+use rustix::process::geteuid;
 use sandbox::caller::Caller;
 use sandbox::cargo::Process;
 use sandbox::suite::{Plan, Test, directory, refusal};
@@ -59,28 +63,45 @@ pub(crate) fn perform(test: &Registered) -> (Verdict, String) {
 }
 
 fn plan(test: &Registered) -> Result<(Plan, PathBuf), Cause> {
-    let look = |error: std::io::Error| Cause::SetupError(format!("cannot look at this process: {error}"));
+    let look = |error: io::Error| Cause::SetupError(format!("cannot look at this process: {error}"));
     let caller = Caller::look_on().map_err(look)?;
     let executable = env::current_exe().map_err(look)?;
     let process = Process::of(&caller, &executable);
     let name = test.name();
-    let place = place(test, process.target.as_deref());
+    let place = place(test, process.target.as_deref()).map_err(|error| {
+        Cause::SetupError(format!("there is no place for evidence, which {EVIDENCE} may name: {error}"))
+    })?;
     let command = [executable.into_os_string(), "--exact".into(), name.clone().into(), "--include-ignored".into()];
     let options = test.machine.options(&caller.directory);
     let plan = Plan::of_cargo(options, &command, (VARIABLE, &name), &process, &caller)?;
     Ok((plan, place))
 }
 
-fn place(test: &Registered, target: Option<&Path>) -> PathBuf {
+fn place(test: &Registered, target: Option<&Path>) -> io::Result<PathBuf> {
     let named = env::var_os(EVIDENCE).filter(|place| !place.is_empty()).map(PathBuf::from);
-    let place = named.unwrap_or_else(|| {
-        let writable = |place: &PathBuf| {
-            std::fs::create_dir_all(place).is_ok() && access(place, Access::WRITE_OK | Access::EXEC_OK).is_ok()
-        };
-        let target = target.map(|target| target.join(PLACE)).filter(writable);
-        target.unwrap_or_else(|| env::temp_dir().join(PLACE))
-    });
-    place.join(test.suite()).join(directory(&test.name()))
+    let writable = |place: &PathBuf| {
+        fs::create_dir_all(place).is_ok() && access(place, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+    };
+    let place = match named.or_else(|| target.map(|target| target.join(PLACE)).filter(writable)) {
+        Some(place) => place,
+        None => own(&env::temp_dir())?,
+    };
+    Ok(place.join(test.suite()).join(directory(&test.name())))
+}
+
+/// A directory of this user's own where everybody may make one: what others lay there could lead our writes anywhere.
+fn own(shared: &Path) -> io::Result<PathBuf> {
+    let uid = geteuid().as_raw();
+    let place = shared.join(format!("{PLACE}-{uid}"));
+    match DirBuilder::new().mode(0o700).create(&place) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let metadata = place.symlink_metadata()?;
+    if metadata.is_dir() && metadata.uid() == uid && metadata.mode() & 0o022 == 0 {
+        return Ok(place);
+    }
+    Err(io::Error::other(format!("{} is not this user's alone", place.display())))
 }
 
 /// Whether the program has said that its test is fine, and otherwise what it has said.
@@ -131,6 +152,21 @@ mod tests {
         assert!(aborted.ends_with("  left: 1\nsignal 6 killed the command"), "{aborted}");
         let backtrace = "thread '<unnamed>' panicked at a.rs:1:1:\nfirst\nstack backtrace:\n   0: x\n";
         assert_eq!(judge(&PANICKED, backtrace.as_bytes()), Err("panicked at a.rs:1:1:\nfirst".to_owned()));
+    }
+
+    #[test]
+    fn in_a_shared_directory_evidence_has_one_of_its_own() {
+        let shared = env::temp_dir().join(format!("harness-shared-{}", std::process::id()));
+        fs::create_dir(&shared).expect("a directory can be made");
+        let place = own(&shared).expect("it is there");
+        assert_eq!(place.metadata().expect("it is there").mode() & 0o777, 0o700);
+        assert_eq!(own(&shared).expect("it is there still"), place);
+        fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("it is ours");
+        assert!(own(&shared).is_err(), "others may write there");
+        fs::remove_dir(&place).expect("it is empty");
+        std::os::unix::fs::symlink("/", &place).expect("a link can be made");
+        assert!(own(&shared).is_err(), "it leads elsewhere");
+        fs::remove_dir_all(&shared).expect("it can be removed");
     }
 
     #[test]
