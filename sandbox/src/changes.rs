@@ -16,8 +16,10 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 pub(crate) use apply::{Left, Target};
-pub(crate) use spool::Spool;
+pub(crate) use spool::{CONTENT_MAX, Spool};
 
 /// Why what a guest tells is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +86,15 @@ impl Change {
     /// The same seen from a directory that it is in, or is.
     pub(crate) fn below(&self, place: &Path) -> Option<&Path> {
         self.path.strip_prefix(place).ok()
+    }
+}
+
+impl Error {
+    /// Whether something else is in the way on the host: a directory in a file's place or the reverse, a link, another file system.
+    pub(crate) fn is_in_the_way(&self) -> bool {
+        let Self::Write { source, .. } = self else { return false };
+        let known = [Errno::ISDIR, Errno::NOTDIR, Errno::LOOP, Errno::XDEV, Errno::NOTEMPTY, Errno::EXIST];
+        source.raw_os_error().is_some_and(|number| known.contains(&Errno::from_raw_os_error(number)))
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(directories_that_moved_are_told_by_what_is_in_them),
     case!(copies_come_out_however_the_command_ended),
     case!(what_cannot_be_kept_is_a_failure),
+    case!(what_cannot_be_kept_makes_a_failure_nothing_else),
+    case!(a_file_comes_back_in_no_directorys_place),
     case!(an_interrupt_ends_the_telling),
     case!(what_a_hostile_root_leaves_reaches_nothing, Need::Root),
 ];
@@ -193,6 +195,34 @@ fn what_cannot_be_kept_is_a_failure() -> Result {
     let outside = bench.run(["--commit", "..", "--", "true"]).wait();
     outside.expect(125, "usage_error");
     assert!(!bench.path().join("x").exists());
+    Ok(())
+}
+
+/// A guest can see to it that it cannot be told of its files: by a directory deeper than a path is long, say.
+fn what_cannot_be_kept_makes_a_failure_nothing_else() -> Result {
+    let bench = Bench::new();
+    let deep = "mkdir -p /tmp/d; cd /tmp/d; n=$(printf %0250d 0); for i in $(seq 20); do mkdir $n; cd $n; done; exit 3";
+    let ran = bench.run(["--sync-out", "insta", "--", "bash", "-c", deep]).wait();
+    ran.expect(3, "exited");
+    assert!(ran.stderr.contains("left out: the command's results: the guest could not read"), "{}", ran.stderr);
+    Ok(())
+}
+
+fn a_file_comes_back_in_no_directorys_place() -> Result {
+    let bench = Bench::new();
+    for (directory, file) in [("d/.git", "config"), ("e", "mine")] {
+        fs::create_dir_all(bench.path().join(directory)).map_err(|error| error.to_string())?;
+        fs::write(bench.path().join(directory).join(file), "mine").map_err(|error| error.to_string())?;
+    }
+    bench.write("f", "mine");
+    let script = "rm -r d e f; mkdir f; touch d e f/new x; exit 3";
+    let ran = bench.run(["--sync-out", "**", "--", "sh", "-c", script]).wait();
+    ran.expect(3, "exited");
+    assert_eq!(ran.stderr.matches("sandbox: left out: ").count(), 3, "{}", ran.stderr);
+    for mine in ["d/.git/config", "e/mine", "f"] {
+        assert_eq!(fs::read(bench.path().join(mine)).map_err(|error| format!("{mine}: {error}"))?, b"mine");
+    }
+    assert!(bench.path().join("x").exists());
     Ok(())
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Target {
     directory: OwnedFd,
     /// Its path, for messages.
     path: PathBuf,
+    /// Whether a file may take the place of a directory, and of all that is in it.
+    replaces: bool,
 }
 
 /// Something that was left out, and why.
@@ -51,7 +53,12 @@ impl Target {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = open(path, flags, Mode::empty()).map_err(io::Error::from);
-        Ok(Self { directory: opened.map_err(writing(path))?, path: path.to_owned() })
+        Ok(Self { directory: opened.map_err(writing(path))?, path: path.to_owned(), replaces: true })
+    }
+
+    /// The same, where a directory that is there stays.
+    pub(crate) fn sparing(self) -> Self {
+        Self { replaces: false, ..self }
     }
 
     /// Writes what is `wanted` of what the spool has in `place`, seen from there. `place` itself is then this directory, or
@@ -116,7 +123,8 @@ impl Target {
                     return Ok(Some("a link that leads out of what is copied"));
                 }
                 let target = OsString::from(<OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&target));
-                put(&parent, name, |temporary| Ok(symlinkat(&*target, &parent, temporary)?)).map(|()| None)
+                put(&parent, name, self.replaces, |temporary| Ok(symlinkat(&*target, &parent, temporary)?))
+                    .map(|()| None)
             }
             _ => Ok(Some("no file, directory or link")),
         }
@@ -146,7 +154,7 @@ impl Target {
     }
 
     fn file(&self, spool: &Spool, change: &Change, parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
-        put(parent, name, |temporary| {
+        put(parent, name, self.replaces, |temporary| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mut file = File::from(openat(parent, temporary, flags, Mode::from_raw_mode(0o600))?);
             let written = io::copy(&mut spool.content(change), &mut file).and_then(|_| {
@@ -162,8 +170,13 @@ impl Target {
     }
 }
 
-/// Makes something under a name that nobody has, then gives it its own, over whatever has that.
-fn put(parent: &OwnedFd, name: &OsStr, mut make: impl FnMut(&OsStr) -> io::Result<()>) -> io::Result<()> {
+/// Makes something under a name that nobody has, then gives it its own, over whatever has that; over a directory only if it `replaces`.
+fn put(
+    parent: &OwnedFd,
+    name: &OsStr,
+    replaces: bool,
+    mut make: impl FnMut(&OsStr) -> io::Result<()>,
+) -> io::Result<()> {
     for number in 0..TRIES {
         let temporary = OsString::from(format!(".sandbox-{}-{number}", std::process::id()));
         match make(&temporary) {
@@ -171,7 +184,7 @@ fn put(parent: &OwnedFd, name: &OsStr, mut make: impl FnMut(&OsStr) -> io::Resul
             made => made?,
         }
         let renamed = match renameat(parent, &*temporary, parent, name) {
-            Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+            Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) if replaces => {
                 remove(parent, name, 0).and_then(|()| Ok(renameat(parent, &*temporary, parent, name)?))
             }
             renamed => renamed.map_err(io::Error::from),

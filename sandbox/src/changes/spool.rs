@@ -17,7 +17,7 @@ const FILES_MAX: usize = 1 << 20;
 const PATHS_MAX: usize = 128 << 20;
 
 /// Most bytes of content. More than that is a disk image, or an attack on the disk for temporary files.
-const CONTENT_MAX: u64 = 32 << 30;
+pub(crate) const CONTENT_MAX: u64 = 32 << 30;
 
 /// What a guest has told.
 #[derive(Debug)]

@@ -15,14 +15,14 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use guest_init::record::{Kind, State};
 use guest_init::wire::{Tell, ToGuest, port};
 use serde_bytes::ByteBuf;
 
-use crate::changes::{Error, Left, Spool, Target};
-use crate::outcome::{Cause, Victim};
+use crate::changes::{CONTENT_MAX, Error, Left, Spool, Target};
+use crate::outcome::{Cause, Verdict, Victim};
 use crate::packets::Packets;
 use crate::run::ground::Ground;
 use crate::run::{Outcome, Relays};
@@ -100,6 +100,10 @@ impl<'a> Keeping<'a> {
             match (self.keep(spec, &ended, &mut outcome.results), self.ended_by.get()) {
                 (Ok(()), _) => {}
                 (Err(_), Some(signal)) => outcome.cause = Cause::Cancelled(signal),
+                // A guest can see to it that its files cannot be told of, which makes no failure anything else.
+                (Err(error), None) if ended.verdict() == Verdict::Fail => {
+                    outcome.results.left.push(format!("the command's results: {}", crate::explain(&error)));
+                }
                 // What was asked for is not there, whatever the command did.
                 (Err(error), None) => {
                     let why = crate::explain(&error);
@@ -160,10 +164,11 @@ impl<'a> Keeping<'a> {
         Ok(spool)
     }
 
-    /// Brings back what is wanted. Names first: most that a test writes nobody wants, and it may be much.
+    /// Brings back what is wanted. Names first: most that a test writes nobody wants, and it may be much. Of what is in the way
+    /// on the host is told: for that the guest could be to blame. All files together take no longer and no more room than one copy.
     fn bring_back(&mut self, wanted: &Sync) -> Result<Vec<Left>, Error> {
         let told = self.ask(OsStr::new(""), false)?;
-        let mut left = Vec::new();
+        let (mut left, mut room, begun) = (Vec::new(), CONTENT_MAX, Instant::now());
         for place in &wanted.places {
             let real = place.canonicalize().map_err(|source| Error::Write { path: place.clone(), source })?;
             for change in told.changes() {
@@ -173,12 +178,20 @@ impl<'a> Keeping<'a> {
                 if change.kind != Kind::File || change.state == State::Removed {
                     continue;
                 }
+                self.patience = PATIENCE.saturating_sub(begun.elapsed());
                 let mut file = self.ask(Path::new("/").join(&change.path).as_os_str(), true)?;
                 // It was one file; whatever it is by now, no more than that is taken.
                 file.retain(|now| now.path.as_os_str().is_empty() && now.kind == Kind::File);
-                left.extend(Target::open(&real)?.apply(&file, Path::new(""), Some(below.as_os_str()), |_| true)?);
+                let size = file.changes().iter().map(|now| now.size).sum();
+                room = room.checked_sub(size).ok_or(Error::TooMuch("32 GiB of content"))?;
+                let target = Target::open(&real)?.sparing();
+                match target.apply(&file, Path::new(""), Some(below.as_os_str()), |_| true) {
+                    Err(error) if error.is_in_the_way() => left.push(crate::explain(&error)),
+                    applied => left.extend(applied?),
+                }
             }
         }
+        self.patience = PATIENCE;
         Ok(left)
     }
 

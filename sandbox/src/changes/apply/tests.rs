@@ -134,3 +134,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_spares_leaves_directories_where_they_are() {
+    let place = Place::new();
+    fs::write(place.inside("plain"), "old").unwrap();
+    let apply = |told: &[Vec<u8>]| {
+        let target = Target::open(&place.inside("")).unwrap().sparing();
+        target.apply(&spool(told).unwrap(), Path::new(""), None, |_| true)
+    };
+    for told in [file("sub", "new"), file("out/x", "new"), file("plain/x", "new")] {
+        let error = apply(&[told]).unwrap_err();
+        assert!(error.is_in_the_way(), "{error:?}");
+    }
+    assert!(apply(&[file("plain", "new")]).unwrap().is_empty());
+    assert_eq!(fs::read_to_string(place.inside("plain")).unwrap(), "new");
+    assert_eq!(fs::read_dir(place.inside("")).unwrap().count(), 3, "nothing half done is left");
+    place.check();
+}
