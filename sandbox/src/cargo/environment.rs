@@ -40,7 +40,7 @@ const NAMES: [&str; 9] =
     [LIBRARIES, "OUT_DIR", "CI", "TF_BUILD", "GITHUB_ACTIONS", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR", "BLESS"];
 
 /// What in a name says that its value is a secret; a proxy's address may have a password in it.
-const SECRET: [&str; 5] = ["TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "PROXY"];
+const SECRET: [&str; 7] = ["TOKEN", "SECRET", "PASSWORD", "PASSPHRASE", "CREDENTIAL", "PROXY", "_KEY"];
 
 /// Variables of make's, of which the words that lead to a job server are taken out.
 const MAKE: [&str; 3] = ["MAKEFLAGS", "CARGO_MAKEFLAGS", "MFLAGS"];
@@ -64,7 +64,7 @@ pub(super) fn of(caller: &Caller) -> Vec<(OsString, OsString)> {
     let built = built(caller);
     let unique = unique();
     for (name, value) in &caller.environment {
-        let known = name.to_str().is_some_and(passes) || built.contains(name);
+        let known = (name.to_str().is_some_and(passes) && !names_a_password(value)) || built.contains(name);
         let value = match name.to_str() {
             Some(name) if MAKE.contains(&name) => without_job_server(value),
             Some(PROFILE) => Some(profile(value, &unique)),
@@ -84,6 +84,13 @@ pub(super) fn of(caller: &Caller) -> Vec<(OsString, OsString)> {
 fn passes(name: &str) -> bool {
     let family = NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family));
     family && !SECRET.iter().any(|secret| name.contains(secret))
+}
+
+/// Whether this is an address with a user's name before its host, as a registry's may be: a password may come with it, or be it.
+fn names_a_password(value: &OsStr) -> bool {
+    let text = value.as_bytes();
+    let mut places = text.windows(3).enumerate().filter(|(_, three)| three == b"://").map(|(at, _)| &text[at + 3..]);
+    places.any(|rest| rest.split(|byte| b"/?# ".contains(byte)).next().is_some_and(|host| host.contains(&b'@')))
 }
 
 /// The names of the variables that the package's build script has set (`cargo::rustc-env`), which cargo sets for its tests, too.
@@ -143,9 +150,24 @@ mod tests {
         for name in ["CARGO", "CARGO_PKG_NAME", "NEXTEST_ATTEMPT_ID", "RUST_BACKTRACE", "OUT_DIR", "CI", "TRYBUILD"] {
             assert!(passes(name), "{name}");
         }
-        for name in ["CARGO_REGISTRY_TOKEN", "CARGO_HTTP_PROXY", "GITHUB_TOKEN", "AWS_PROFILE", "CIRCLE", "OUT_DIRS"] {
+        for name in [
+            "CARGO_REGISTRY_TOKEN",
+            "CARGO_HTTP_PROXY",
+            "RUSTIC_S3_ACCESS_KEY",
+            "GITHUB_TOKEN",
+            "AWS_PROFILE",
+            "CIRCLE",
+            "OUT_DIRS",
+        ] {
             assert!(!passes(name), "{name}");
         }
+    }
+
+    #[test]
+    fn an_address_with_a_password_does_not_pass() {
+        let names = |value: &str| names_a_password(OsStr::new(value));
+        assert!(names("sparse+https://me:hush@example.org/index/") && names("a=https://b/ c=https://token@d"));
+        assert!(!names("https://example.org/@scope/x") && !names("me@example.org") && !names("ssh://"));
     }
 
     #[test]
