@@ -63,6 +63,12 @@ fn a_kept_list_is_read_again() {
     assert_eq!(shelf.read(), None);
     shelf.keep(b"a: test\n");
     assert_eq!(shelf.read().as_deref(), Some(&b"a: test\n"[..]));
+    let whole = fs::read(&shelf.0).unwrap();
+    for part in [&whole[..0], &whole[..10], &whole[..SEAL], &whole[..whole.len() - 1]] {
+        fs::write(&shelf.0, part).unwrap();
+        assert_eq!(shelf.read(), None, "{} bytes are left of it", part.len());
+    }
+    shelf.keep(b"a: test\n");
     let old = SystemTime::now() - KEPT - Duration::from_secs(60);
     File::open(&shelf.0).unwrap().set_modified(old).unwrap();
     assert_eq!(shelf.read(), None);
