@@ -59,7 +59,7 @@ impl Bundle<'_> {
             put("missing.txt", PRIVATE, lines(&self.evidence.missing).as_bytes())?;
         }
         if tidy {
-            make_room(place)?;
+            make_room(place, &own);
         }
         Ok(own)
     }
@@ -103,22 +103,17 @@ fn is_ours(name: &str) -> bool {
     name.len() > FORM.len() && FORM.chars().zip(name.chars()).all(fits)
 }
 
-/// Removes the oldest, of which their names tell. Another run may be doing the same.
-fn make_room(place: &Path) -> io::Result<()> {
-    let mut names: Vec<String> = Vec::new();
-    for entry in fs::read_dir(place)? {
-        let name = entry?.file_name().into_string();
-        names.extend(name.ok().filter(|name| is_ours(name)));
-    }
+/// Removes the oldest, of which their names tell, but not the `new` one, whatever the clock says. What cannot be removed stays: another
+/// run may be doing the same, and what was to be kept is there.
+fn make_room(place: &Path, new: &Path) {
+    let entries = fs::read_dir(place).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let names = directories.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| is_ours(name)).collect();
     names.sort();
     let excess = names.len().saturating_sub(MOST);
-    for name in names.iter().take(excess) {
-        match fs::remove_dir_all(place.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
+    let old = names.iter().map(|name| place.join(name)).filter(|path| path != new);
+    old.take(excess).for_each(|path| drop(fs::remove_dir_all(path)));
 }
 
 #[cfg(test)]
@@ -168,6 +163,16 @@ mod tests {
         assert_eq!(names.iter().filter(|name| is_ours(name)).count(), MOST);
         assert!(names.iter().all(|name| name != "20000110T000000Z-x"));
         assert_eq!(names.len(), MOST + 3);
+    }
+
+    #[test]
+    fn the_new_one_stays_though_the_clock_goes_back() {
+        let place = tempfile::tempdir().expect("a directory can be made");
+        for number in 10..40 {
+            fs::create_dir(place.path().join(format!("990001{number}T000000Z-x"))).expect("a directory can be made");
+        }
+        fs::write(place.path().join("20000101T000000Z-file"), "").expect("a file can be made");
+        assert!(write(place.path(), &Evidence::default(), "x").join("report.json").exists());
     }
 
     #[test]
