@@ -88,7 +88,11 @@ impl Ledger {
         let uid = getuid().as_raw();
         // By the user's number and not by anything in the environment, which a login, cron and sudo set differently.
         let shared = Path::new(SHARED).join(format!("sandbox-ledger-{uid}"));
-        Self::open(shared).or_else(|error| match images::Store::of_user() {
+        let own = Self::open(shared).and_then(|ledger| match ledger.is_ours() {
+            Ok(()) => Ok(ledger),
+            Err(source) => Err(Error::Ledger { path: ledger.path, source }),
+        });
+        own.or_else(|error| match images::Store::of_user() {
             Ok(store) => Self::open(store.root().join("ledger")),
             Err(_homeless) => Err(error),
         })
@@ -106,11 +110,15 @@ impl Ledger {
     /// Whether it makes sense to wait: others may put a file there first, and hold its locks for ever. All that they can do
     /// besides is to write nonsense.
     pub(super) fn is_ours(&self) -> io::Result<()> {
-        let (owner, own) = (self.file.metadata()?.uid(), getuid().as_raw());
-        if owner == own {
-            Ok(())
-        } else {
-            Err(io::Error::other(format!("its ledger belongs to user {owner}, not {own}")))
+        let metadata = self.file.metadata()?;
+        let (owner, own) = (metadata.uid(), getuid().as_raw());
+        if owner != own {
+            return Err(io::Error::other(format!("its ledger belongs to user {owner}, not {own}")));
+        }
+        // By a second name it could be any file of the user's, which would be written to.
+        match metadata.is_file() && metadata.nlink() == 1 {
+            true => Ok(()),
+            false => Err(io::Error::other("its ledger is no file, or has another name besides")),
         }
     }
 

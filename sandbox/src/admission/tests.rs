@@ -3,16 +3,21 @@
 //! processes are. (What needs real ones, such as a death, is in tests/e2e/admission.rs.)
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::ledger::Ledger;
 use super::turn::Queue;
 use super::{Error, Need, Policy};
+use crate::sys::locks;
 use crate::sys::signals::Signals;
 
 /// More than any of this takes.
@@ -120,6 +125,41 @@ fn a_dead_runs_machine_takes_no_room() {
     let entries = ledger(place.path()).entries().expect("can be read");
     assert_eq!(entries.iter().map(|entry| entry.memory).collect::<Vec<_>>(), [1]);
     drop(lease);
+}
+
+/// A process that has ended and whose lock somebody else holds.
+#[test]
+fn an_end_without_an_effect_is_news_but_once() {
+    let place = tempfile::tempdir().expect("a directory can be made");
+    let mut ended = Command::new("true").spawn().expect("it can be started");
+    let holder = ledger(place.path());
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&10_u64.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&ended.id().to_ne_bytes());
+    std::fs::write(holder.path(), bytes).expect("can be written");
+    let locked = File::options().write(true).open(holder.path()).expect("it is there");
+    assert!(locks::try_lock(&locked, 0).expect("can be asked"));
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            let lease = Queue::new(need(1), Some(10), None).enter(ledger(place.path())).expect("comes in");
+            drop(lease);
+            clock_gettime(ClockId::ThreadCPUTime)
+        });
+        thread::sleep(Duration::from_secs(2));
+        drop(locked);
+        let used = waits.join().expect("no panic");
+        assert!(used.tv_sec == 0 && used.tv_nsec < 300_000_000, "it took {used:?} to wait");
+    });
+    ended.wait().expect("it is ours");
+}
+
+#[test]
+fn a_ledger_of_two_names_is_none_of_ours() {
+    let place = tempfile::tempdir().expect("a directory can be made");
+    let ledger = ledger(place.path());
+    ledger.is_ours().expect("it is");
+    std::fs::hard_link(ledger.path(), place.path().join("other")).expect("a link can be made");
+    assert!(ledger.is_ours().is_err());
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl<'a> Queue<'a> {
         ledger.is_ours()?;
         let written = watch(ledger);
         let (mut last, mut changed) = (Vec::new(), Instant::now());
-        let family = ancestors();
+        let (family, mut gone) = (ancestors(), Vec::new());
         loop {
             let others = ledger.living()?;
             if self.room().fits(self.need, &others) {
@@ -136,12 +136,15 @@ impl<'a> Queue<'a> {
                 return Ok(true);
             }
             self.tell(ledger)?;
-            // One that is gone, or another container's, is found by looking.
-            let ends: Vec<OwnedFd> = others.iter().filter_map(|other| end_of(other.pid)).collect();
-            let fds: Vec<_> = ends.iter().chain(&written).map(AsFd::as_fd).collect();
+            // One that is gone, or another container's, is found by looking. One that is gone and still has its lock (a child has it,
+            // or its number is another container's) would be news for ever.
+            let others = others.iter().filter(|other| !gone.contains(&other.pid));
+            let ends: Vec<_> = others.filter_map(|other| Some((other.pid, end_of(other.pid)?))).collect();
+            let fds: Vec<_> = ends.iter().map(|(_, end)| end).chain(&written).map(AsFd::as_fd).collect();
             if self.hear(&fds, Some(LOOK))? == Heard::Signal {
                 return Ok(false);
             }
+            gone.extend(ends.iter().filter(|(_, end)| has_come(end)).map(|(pid, _)| *pid));
             if let Some(written) = &written {
                 hear_of_writes(written);
             }
@@ -203,6 +206,11 @@ fn waits(need: Need, others: &[Entry], room: &Room) -> String {
 fn end_of(pid: u32) -> Option<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// Whether an end that was waited for has come.
+fn has_come(end: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(end, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(1)
 }
 
 /// Readable when a machine of a process that lives on has been struck out. A user may have only so many of these; without
