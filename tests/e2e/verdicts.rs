@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use harness::{Case, Need};
-use tests::bounded;
+use tests::{Bench, bounded};
 
 macro_rules! case {
     ($name:ident $(, $need:expr)*) => {
@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_failure_leaves_evidence_and_a_line_that_repeats_it),
     case!(what_was_not_run_has_no_verdict),
     case!(output_is_passed_on_under_nextest),
+    case!(what_a_test_runs_is_not_the_test),
     case!(nextest_says_the_same, Need::Program("cargo-nextest"), Need::Program("cargo")),
 ];
 
@@ -186,6 +187,17 @@ fn output_is_passed_on_under_nextest() -> Result {
     let (passed_on, _) = stdout.split_once("failures:").unwrap_or_default();
     assert!(passed_on.contains("said before"), "{stdout}");
     assert_eq!(kept(&reports), [format!("{TEST} fail")]);
+    Ok(())
+}
+
+/// A test on the host may run what it likes: what becomes of that is not what becomes of the test.
+fn what_a_test_runs_is_not_the_test() -> Result {
+    let reports = place();
+    let bench = Bench::new();
+    let run = bench.run(["--copy-out", "/no/such:x", "--", "true"]).env("SANDBOX_REPORTS", reports.path());
+    let run = run.env("NEXTEST", "1").env("NEXTEST_BINARY_ID", "tests::e2e").env("NEXTEST_TEST_NAME", "a_test");
+    run.wait().expect(125, "setup_error");
+    assert_eq!(kept(&reports), [" infrastructure"]);
     Ok(())
 }
 

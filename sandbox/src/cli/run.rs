@@ -142,7 +142,7 @@ fn volume_parser() -> impl TypedValueParser<Value = Volume> {
 /// Carries out `sandbox run`.
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
-    carry_out(arguments, Arguments::spec, attempt).code
+    carry_out(arguments, false, Arguments::spec, attempt).code
 }
 
 /// Runs a spec on our own standard streams.

@@ -76,7 +76,7 @@ fn carry_out(arguments: Arguments) -> ExitCode {
         return natively(&run);
     }
     let make = |run: &run::Arguments, caller: &Caller| spec(run, caller, listed);
-    let end = run::carry_out(run, make, |prepared| {
+    let end = run::carry_out(run, true, make, |prepared| {
         end_with_caller();
         if listed { list::perform(prepared, listing == Listing::Cached) } else { run::attempt(prepared) }
     });

@@ -76,16 +76,17 @@ pub enum Error {
     Foreign(PathBuf, #[source] serde_json::Error),
 }
 
-/// Keeps a report where the environment says, if it does. nextest's asking for a list of tests is no test.
+/// Keeps a report where the environment says, if it does. Of a test that nextest has started it is only if the run `is_test`: what a
+/// test itself runs, on the host, is not the test. Nor is nextest's asking for a list.
 ///
 /// # Errors
 /// If it cannot be written; which file.
-pub fn keep(report: &Report) -> Result<(), (PathBuf, io::Error)> {
+pub fn keep(report: &Report, is_test: bool) -> Result<(), (PathBuf, io::Error)> {
     let Some(directory) = env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from) else {
         return Ok(());
     };
-    let test = Test::of(|name| env::var(name).ok());
-    if test.is_none() && env::var_os("NEXTEST").is_some() {
+    let test = if is_test { Test::of(|name| env::var(name).ok()) } else { None };
+    if is_test && test.is_none() && env::var_os("NEXTEST").is_some() {
         return Ok(());
     }
     let path = directory.join(name(test.as_ref()));

@@ -99,7 +99,7 @@ impl Attempt {
 
 /// Where `SANDBOX_REPORTS` says, if it does.
 fn keep(report: &Report) {
-    if let Err((path, error)) = kept::keep(report) {
+    if let Err((path, error)) = kept::keep(report, true) {
         tell(format_args!("sandbox: cannot keep the report as {}: {error}", path.display()));
     }
 }

@@ -28,9 +28,11 @@ impl End {
     }
 }
 
-/// From what was typed to what is said in the end. `make` makes the spec of it, `perform` runs that.
+/// From what was typed to what is said in the end. `make` makes the spec of it, `perform` runs that; `is_test` says whether it
+/// is a test that nextest may have started.
 pub(in crate::cli) fn carry_out(
     arguments: Arguments,
+    is_test: bool,
     make: impl FnOnce(&Arguments, &Caller) -> Result<Spec, String>,
     perform: impl FnOnce(&Prepared) -> Outcome,
 ) -> End {
@@ -56,7 +58,7 @@ pub(in crate::cli) fn carry_out(
         tell(format_args!("{}", Table(&outcome)));
     }
     let account = Report::new(&outcome, prepared.as_ref().map(|prepared| &prepared.spec));
-    if let Err((path, error)) = kept::keep(&account) {
+    if let Err((path, error)) = kept::keep(&account, is_test) {
         tell(format_args!("sandbox: cannot keep the report as {}: {error}", path.display()));
     }
     if let Some(prepared) = &prepared
