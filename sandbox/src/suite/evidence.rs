@@ -2,10 +2,11 @@
 //! Where a test's output goes while it runs, and what is kept beside it if the test does not pass.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
@@ -72,7 +73,8 @@ impl Evidence {
     pub(super) fn begin(place: &Path, attempt: usize, bytes: &[u8], echo: bool) -> io::Result<(Self, Streams)> {
         let mut evidence = Self { place: place.join(attempt.to_string()), outputs: Vec::new(), echoes: Vec::new() };
         fs::create_dir_all(place)?;
-        fs::create_dir(&evidence.place)?;
+        // What a test prints may be a secret of the variables it was given.
+        DirBuilder::new().mode(0o700).create(&evidence.place)?;
         let stdin = if bytes.is_empty() {
             File::open("/dev/null")?
         } else {
@@ -143,6 +145,8 @@ fn pass(mut from: impl Read, mut file: File, mut echo: impl Write) -> io::Result
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -171,6 +175,8 @@ mod tests {
         assert!(Evidence::begin(place.path(), 2, b"", false).is_err(), "it is the user's");
 
         let (mut evidence, streams) = Evidence::begin(place.path(), 1, b"", false).expect("it can be made");
+        let mode = at("1").metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "others can read it");
         File::from(streams.stdout).write_all(b"own").expect("it can be written");
         clear(place.path());
         fs::create_dir(at("1")).expect("a directory can be made");
