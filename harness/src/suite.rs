@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::env;
 use std::iter;
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 
@@ -16,6 +17,8 @@ use crate::machine::Registered;
 
 /// With this variable set, a case that cannot run here fails instead of being skipped.
 const STRICT: &str = "SANDBOX_STRICT";
+
+const PANIC: &str = "infrastructure, which says nothing of the test: the harness panicked";
 
 /// All tests of a program: those in machines, which register themselves, and those on the host, which are given.
 ///
@@ -123,7 +126,9 @@ impl Suite {
     fn in_machine(&self, test: &'static Registered, lost: Sender<()>) -> Trial {
         let name = test.name();
         let why = (self.left_out)(&name).or(test.ignored);
-        Trial::test(name, move || match inside::perform(test) {
+        // A panic there is ours: what the test does, it does in its machine.
+        let perform = || catch_unwind(|| inside::perform(test)).unwrap_or((Verdict::Infrastructure, PANIC.to_owned()));
+        Trial::test(name, move || match perform() {
             (Verdict::Pass, _) => Ok(()),
             (verdict, words) => {
                 if verdict == Verdict::Infrastructure {

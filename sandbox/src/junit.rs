@@ -36,7 +36,8 @@ impl<'a> Reports<'a> {
         let reports = self.0.get(&(suite, test, attempt))?;
         let of_run = |report: &&&Kept| {
             let own = report.test.as_ref().and_then(|test| test.run.as_deref());
-            own.zip(run).is_none_or(|(own, run)| own == run)
+            // What cannot be said to be of this run may be another's, and changes nothing.
+            own.is_none() || own == run
         };
         let report = *reports.iter().find(of_run)?;
         (report.verdict == Verdict::Infrastructure.name() && report.cause != "cancelled").then_some(report)

@@ -223,10 +223,11 @@ fn pump_input(
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => {
+                // Taken is taken, whoever gets it: another attempt would not have it.
+                progress.bytes.fetch_add(count as u64, Ordering::Relaxed);
                 if to.write_all(&buffer[..count]).is_err() {
                     return Ok(());
                 }
-                progress.bytes.fetch_add(count as u64, Ordering::Relaxed);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready(from, PollFlags::IN)?,

@@ -9,6 +9,7 @@
 mod list;
 
 use std::env;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -66,6 +67,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
 }
 
 fn carry_out(arguments: Arguments) -> ExitCode {
+    // Before anything else: should it end meanwhile, its place is taken by who adopts us.
+    let caller = getppid().and_then(|caller| pidfd_open(caller, PidfdFlags::empty()).ok());
     let Arguments { listing, run } = arguments;
     let listing = match listing.map_or_else(configured, Ok) {
         Ok(listing) => listing,
@@ -77,7 +80,9 @@ fn carry_out(arguments: Arguments) -> ExitCode {
     }
     let make = |run: &run::Arguments, caller: &Caller| spec(run, caller, listed);
     let end = run::carry_out(run, true, make, |prepared| {
-        end_with_caller();
+        if let Some(caller) = caller {
+            end_with(caller);
+        }
         if listed { list::perform(prepared, listing == Listing::Cached) } else { run::attempt(prepared) }
     });
     if let Some(signal) = end.signal {
@@ -123,15 +128,13 @@ fn spec(run: &run::Arguments, caller: &Caller, listed: bool) -> Result<Spec, Str
 
 /// Has this process end when the one that started it does, which waits for us as long as it lives: of nextest, killed, no machine is
 /// left. (Not by the kernel's signal of a parent's death, which is one of its thread's.)
-fn end_with_caller() {
-    let Some(caller) = getppid() else { return };
-    // Without it we end when our process does.
-    let Ok(pidfd) = pidfd_open(caller, PidfdFlags::empty()) else { return };
+fn end_with(pidfd: OwnedFd) {
     let watch = move || {
         while poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None) == Err(rustix::io::Errno::INTR) {}
         let _it_ends_us = kill_process(getpid(), Signal::KILL);
     };
-    let _as_above = thread::Builder::new().name("caller".to_owned()).spawn(watch);
+    // Without it we end when our process does.
+    let _none = thread::Builder::new().name("caller".to_owned()).spawn(watch);
 }
 
 #[cfg(test)]
