@@ -60,7 +60,7 @@ fn a_machine_waits_until_another_has_ended() -> Result {
     waits(&mut second);
     assert!(second.try_wait().map_err(|error| error.to_string())?.is_none(), "it has not started");
     // One that need not wait does not.
-    let free = bench.run(["-m", "256M", "--", "true"]).env("SANDBOX_ADMIT", "off").wait();
+    let free = Bench::new().run(["-m", "256M", "--", "true"]).env("SANDBOX_ADMIT", "off").wait();
     free.expect(0, "exited");
     drop(first.stdin.take());
     first.ran().expect(0, "exited");
