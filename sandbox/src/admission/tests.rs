@@ -6,11 +6,10 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -89,28 +88,28 @@ fn who_is_too_large_comes_in_alone() {
 fn a_small_one_does_not_overtake_a_large_one() {
     let place = tempfile::tempdir().expect("a directory can be made");
     let first = Queue::new(need(6), Some(10), None).enter(ledger(place.path())).expect("comes in");
-    let order = Mutex::new(Vec::new());
+    let (told, tells) = mpsc::channel();
     thread::scope(|scope| {
         let enter = |own: u64| {
-            let (order, place) = (&order, place.path());
+            let (told, place) = (told.clone(), place.path());
             scope.spawn(move || {
                 let _lease = Queue::new(need(own), Some(10), None).enter(ledger(place)).expect("comes in");
-                order.lock().expect("nobody panics").push(own);
+                told.send(own).expect("somebody listens");
             })
         };
-        let probe = ledger(place.path());
+        let (probe, begun) = (ledger(place.path()), Instant::now());
         enter(9);
         // It has the turn, and there is room for another but not for it.
         while probe.try_turn().expect("can be asked") {
             probe.end_turn().expect("and given back");
+            assert!(begun.elapsed() < LIMIT, "it never came to have the turn");
             thread::yield_now();
         }
-        let small = enter(2);
-        thread::sleep(Duration::from_millis(200));
-        assert!(!small.is_finished());
+        enter(2);
+        assert!(tells.recv_timeout(Duration::from_millis(200)).is_err(), "nobody comes in before it");
         drop(first);
+        assert_eq!([(); 2].map(|()| tells.recv_timeout(LIMIT)), [Ok(9), Ok(2)]);
     });
-    assert_eq!(order.into_inner().expect("nobody panics"), [9, 2]);
 }
 
 #[test]
@@ -139,15 +138,17 @@ fn an_end_without_an_effect_is_news_but_once() {
     std::fs::write(holder.path(), bytes).expect("can be written");
     let locked = File::options().write(true).open(holder.path()).expect("it is there");
     assert!(locks::try_lock(&locked, 0).expect("can be asked"));
+    let (told, tells) = mpsc::channel();
     thread::scope(|scope| {
-        let waits = scope.spawn(|| {
-            let lease = Queue::new(need(1), Some(10), None).enter(ledger(place.path())).expect("comes in");
+        let place = place.path();
+        scope.spawn(move || {
+            let lease = Queue::new(need(1), Some(10), None).enter(ledger(place)).expect("comes in");
             drop(lease);
-            clock_gettime(ClockId::ThreadCPUTime)
+            told.send(clock_gettime(ClockId::ThreadCPUTime)).expect("somebody listens");
         });
-        thread::sleep(Duration::from_secs(2));
+        assert!(tells.recv_timeout(Duration::from_secs(2)).is_err(), "what is locked takes room");
         drop(locked);
-        let used = waits.join().expect("no panic");
+        let used = tells.recv_timeout(LIMIT).expect("and then there is room");
         assert!(used.tv_sec == 0 && used.tv_nsec < 300_000_000, "it took {used:?} to wait");
     });
     ended.wait().expect("it is ours");
