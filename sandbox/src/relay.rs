@@ -6,7 +6,7 @@
 //! concern but its own stream's; the run never joins one, it asks how far it is.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -208,6 +208,8 @@ fn pump_input(
     using: bool,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BATCH];
+    // Of a terminal only while it is there: one that is hung up is known by that no more. A gate is before other inputs, too.
+    let keyboard = gate.is_some() && from.is_terminal();
     loop {
         if let Some(gate) = gate {
             gate.pass();
@@ -232,7 +234,7 @@ fn pump_input(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready(from, PollFlags::IN)?,
             // A keyboard whose terminal is hung up is at its end.
-            Err(error) if gate.is_some() && error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            Err(error) if keyboard && error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -307,6 +309,19 @@ mod tests {
         guest.write_all(b"x").unwrap();
         wait(&bell);
         assert_eq!(progress.failure().unwrap().kind(), io::ErrorKind::StorageFull);
+    }
+
+    /// A broken disk is no end of the input, though something holds it back as it would a keyboard.
+    #[test]
+    fn input_that_breaks_is_a_failure() {
+        let (mut guest, host) = UnixStream::pair().unwrap();
+        let gate = Arc::<Gate>::default();
+        gate.open();
+        // Its first page is nobody's: reading it is EIO.
+        let broken = File::open("/proc/self/mem").unwrap();
+        let progress = input("test", broken.into(), host, Some(gate), false).unwrap();
+        assert_eq!(guest.read_to_end(&mut Vec::new()).unwrap(), 0);
+        assert_eq!(progress.failure().unwrap().raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
     }
 
     #[test]
