@@ -217,8 +217,8 @@ pub(crate) fn run_and_visit(
         let (attempt, cause) = (outcome.attempt, &outcome.cause);
         tell(format_args!("sandbox: attempt {attempt} failed before the command started, and is repeated: {cause}"));
     };
-    let clone = || streams.try_clone().map(|streams| run_once(spec, streams, signals, visit, true));
-    retry::persist(spec.retries, clone, fails)
+    let attempt = || streams.try_clone().map(|streams| run_once(spec, streams, signals, visit, true));
+    retry::persist(spec.retries, attempt, fails)
 }
 
 /// The same; if there may be another attempt, nothing is taken of standard input before the command has started.

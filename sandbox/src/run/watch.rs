@@ -179,7 +179,7 @@ impl<'a, W: World> Watch<'a, W> {
         let drain = self.drain.map(|_| self.world.now() + DRAIN_INTERVAL);
         let pong = self.pong_deadline.or(self.ping_at).filter(|_| self.phase == Phase::Running);
         let look = self.awaits_keyboard().then(|| self.world.now() + LOOK_INTERVAL);
-        let stopped = self.stopped.then(Instant::now);
+        let stopped = self.stopped.then(|| self.world.now());
         [boot, limit, cancel, lost, drain, pong, look, self.stop_at, stopped].into_iter().flatten().min()
     }
 
