@@ -58,6 +58,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("libtest_mimic::", &["cli/suite"]),
     ("regex_lite::", &["cli/suite"]),
     ("glob::", &["spec/sync"]),
+    ("shlex::", &["quoting"]),
     ("strsim::", &["cli/config"]),
 ];
 

@@ -25,6 +25,7 @@ mod library;
 pub mod memory;
 pub mod outcome;
 mod packets;
+mod quoting;
 mod relay;
 pub mod report;
 pub mod run;

@@ -12,6 +12,7 @@ pub use attempt::Attempt;
 pub use evidence::directory;
 pub use plan::Plan;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -55,7 +56,7 @@ pub struct Record {
     pub name: String,
     /// Each time it was run; at least one.
     pub attempts: Vec<Attempt>,
-    line: String,
+    line: OsString,
 }
 
 impl Test<'_> {
@@ -95,13 +96,13 @@ impl Record {
     #[cfg(test)]
     pub(crate) fn of(name: &str, verdicts: &[Verdict]) -> Self {
         let attempt = |verdict: &Verdict| Attempt { cause: "exited", ..Attempt::of(*verdict, "words") };
-        Self { name: name.to_owned(), attempts: verdicts.iter().map(attempt).collect(), line: "sandbox run".to_owned() }
+        Self { name: name.to_owned(), attempts: verdicts.iter().map(attempt).collect(), line: "sandbox run".into() }
     }
 
     /// Of a test of which nothing was heard again.
     pub(crate) fn lost(name: &str) -> Self {
         let attempt = Attempt::lost("sandbox itself has failed; its own words are above");
-        Self { name: name.to_owned(), attempts: vec![attempt], line: String::new() }
+        Self { name: name.to_owned(), attempts: vec![attempt], line: OsString::new() }
     }
 
     /// What is known of it in the end: one pass is enough, and a failure is none the less for an attempt that says nothing.
@@ -145,7 +146,7 @@ impl Record {
                 text.push_str(&format!("evidence: {} ({})\n", place.display(), evidence::NAMES));
             }
         }
-        text.push_str(&format!("repeat: {}", self.line));
+        text.push_str(&format!("repeat: {}", self.line.display()));
         text
     }
 

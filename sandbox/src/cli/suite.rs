@@ -17,7 +17,7 @@ use clap::Args;
 use libtest_mimic::{ColorSetting, Failed, FormatSetting, Trial};
 
 use self::file::{Entry, Suite};
-use super::{FAILURE, tell};
+use super::{FAILURE, config, tell};
 use crate::caller::Caller;
 use crate::outcome::Verdict;
 use crate::suite::{self, Plan, Record, Test};
@@ -193,9 +193,7 @@ impl Arguments {
 
 /// Where the evidence of a suite lies: the same place each time (XDG Base Directory Specification).
 fn state(suite: &Path) -> Result<PathBuf, String> {
-    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-    let state =
-        state.ok_or("neither XDG_STATE_HOME nor HOME says where evidence may lie; name a place with --evidence")?;
+    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let state = config::state(&variable).map_err(|error| format!("{error}; or name a place with --evidence"))?;
     Ok(state.join("sandbox/suites").join(suite::directory(&suite.to_string_lossy())))
 }

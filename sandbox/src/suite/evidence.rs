@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where a test's output goes while it runs, and what is kept beside it if the test does not pass.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -112,12 +113,12 @@ impl Evidence {
     }
 
     /// Adds what else is known. A machine without a word on its console leaves an empty file.
-    pub(super) fn keep(self, outcome: &Outcome, report: &Report, line: &str) -> io::Result<PathBuf> {
-        let write = |name: &str, text: &str| fs::write(self.place.join(name), text);
+    pub(super) fn keep(self, outcome: &Outcome, report: &Report, line: &OsStr) -> io::Result<PathBuf> {
+        let write = |name: &str, text: &[u8]| fs::write(self.place.join(name), text);
         let console: String = outcome.console.iter().map(|line| format!("{line}\n")).collect();
-        write("console", &console)?;
+        write("console", console.as_bytes())?;
         report.write(&mut File::create(self.place.join("report.json"))?)?;
-        write("repeat.sh", &format!("{line}\n"))?;
+        write("repeat.sh", &[line.as_bytes(), b"\n"].concat())?;
         Ok(self.place)
     }
 

@@ -2,7 +2,6 @@
 //! What a test runs, in the words of `sandbox run`: so that each need means what its option means, and a line that repeats the test
 //! is at hand.
 
-use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use crate::cargo::Process;
 use crate::cli;
 use crate::library;
 use crate::outcome::Cause;
+use crate::quoting;
 use crate::spec::Spec;
 
 /// The variable that says where a package is.
@@ -21,7 +21,7 @@ const MANIFEST: &str = "CARGO_MANIFEST_DIR";
 pub struct Plan {
     /// What that comes to.
     pub spec: Spec,
-    line: String,
+    line: OsString,
 }
 
 impl Plan {
@@ -35,7 +35,7 @@ impl Plan {
         let words = words(options, command)?;
         let spec = spec(&words, caller.passed(), &caller)?;
         let typed = ["sandbox", "run"].map(OsString::from).into_iter().chain(words);
-        Ok(Self { spec, line: line(directory, typed) })
+        Ok(Self { spec, line: quoting::line(directory.as_os_str(), typed) })
     }
 
     /// A program that cargo has built, which starts a test of its own in a machine: with these arguments there, and this variable. The
@@ -60,15 +60,20 @@ impl Plan {
             let mut set = OsString::from(MANIFEST);
             set.push("=");
             set.push(place);
-            set
+            // As an argument, for a shell takes no variable's name with a quote before it.
+            [OsString::from("env"), set]
         });
-        Ok(Self { spec, line: line(&process.directory, package.into_iter().chain(command.iter().cloned())) })
+        let words = package.into_iter().flatten().chain(command.iter().cloned());
+        Ok(Self { spec, line: quoting::line(process.directory.as_os_str(), words) })
     }
 
     /// A line for a shell that does the same, with this file as standard input.
     #[must_use]
-    pub fn line(&self, input: Option<&Path>) -> String {
-        format!("{} < {}", self.line, quoted(input.unwrap_or(Path::new("/dev/null")).as_os_str()))
+    pub fn line(&self, input: Option<&Path>) -> OsString {
+        let mut line = self.line.clone();
+        line.push(" < ");
+        line.push(quoting::quoted(input.unwrap_or(Path::new("/dev/null")).as_os_str()));
+        line
     }
 }
 
@@ -87,34 +92,9 @@ fn spec(words: &[OsString], passed: cli::run::Variables, caller: &Caller) -> Res
     Ok(spec)
 }
 
-fn line(directory: &Path, words: impl Iterator<Item = OsString>) -> String {
-    let words: Vec<String> = words.map(|word| quoted(&word).into_owned()).collect();
-    format!("cd {} && {}", quoted(directory.as_os_str()), words.join(" "))
-}
-
-/// As a shell reads it.
-fn quoted(word: &OsStr) -> Cow<'_, str> {
-    let text = word.to_string_lossy();
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=,@%+".contains(letter);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")).into() }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
-
-    #[test]
-    fn a_shell_reads_each_word_as_it_was() {
-        let words =
-            ["plain", "", "a b", "it's", "$HOME", "`x`", "\"", "a\nb", "*", "~", "!x", "\\", "\u{e9}", "#", "-v=a:b"];
-        let line: Vec<_> = words.iter().map(|word| quoted(OsStr::new(word))).collect();
-        let output = Command::new("sh").args(["-c", &format!("printf '%s\\0' {}", line.join(" "))]).output();
-        let output = output.expect("there is a shell").stdout;
-        let read: Vec<&[u8]> = output.split_inclusive(|byte| *byte == 0).map(|word| &word[..word.len() - 1]).collect();
-        assert_eq!(read, words.map(str::as_bytes));
-    }
 
     #[test]
     fn a_plan_is_the_line_that_repeats_it() {
@@ -124,7 +104,7 @@ mod tests {
             Plan::new(options, &["echo".into(), "a b".into()], &caller, Path::new("/tmp")).expect("it makes sense");
         assert_eq!((plan.spec.memory, plan.spec.user.uid), (256 << 20, 0));
         assert_eq!(plan.spec.workdir, Path::new("/tmp"));
-        let line = plan.line(None);
+        let line = plan.line(None).into_string().expect("text");
         assert!(line.starts_with("cd /tmp && sandbox run --no-config "), "{line}");
         assert!(line.ends_with("--memory=256M --user=root -- echo 'a b' < /dev/null"), "{line}");
         let refused = |option: &str| Plan::new(vec![option.into()], &["true".into()], &caller, Path::new("/tmp"));
