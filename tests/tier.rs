@@ -86,6 +86,7 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
     ("kvm", "readme::examples_of_help_run", "its examples speak of places that only a whole host has"),
     ("kvm", "suite::examples_of_help_run", "its machines are like those of the other cases of suites"),
     ("kvm", "suite::the_example_of_the_documentation_runs", "its machines are like those of the other cases of suites"),
+    ("kvm", "verdicts::what_is_for_a_machine", "its host is a machine of ours"),
     ("kvm", "verdicts::nextest_says_the_same", "it calls cargo, which needs a target directory that can be written"),
     ("qemu", "smp::two_cpus_share_the_work", "QEMU does not say which of its threads is whose"),
     ("qemu", "endings::reset_port", "QEMU's microvm has no keyboard controller"),

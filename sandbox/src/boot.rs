@@ -29,6 +29,12 @@ pub(crate) fn id() -> io::Result<&'static str> {
     Ok(ID.get_or_init(|| id.to_owned()))
 }
 
+/// Whether this host is itself a guest of ours, by what its kernel was told (proc(5), `/proc/cmdline`).
+#[must_use]
+pub fn is_guest() -> bool {
+    std::fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.starts_with(images::COMMAND_LINE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,6 +40,7 @@ pub mod view;
 pub mod virtio;
 pub mod vmm;
 
+pub use boot::is_guest;
 pub use library::{Builder, Child, Command, Error, Sandbox, Stdio};
 pub use outcome::{Cause, Verdict};
 pub use run::{Outcome, Streams, run};

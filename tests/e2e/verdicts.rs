@@ -22,6 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(what_was_not_run_has_no_verdict),
     case!(output_is_passed_on_under_nextest),
     case!(what_a_test_runs_is_not_the_test),
+    case!(what_is_for_a_machine_is_not_done_to_a_host),
     case!(nextest_says_the_same, Need::Program("cargo-nextest"), Need::Program("cargo")),
 ];
 
@@ -147,6 +148,17 @@ fn a_failure_leaves_evidence_and_a_line_that_repeats_it() -> Result {
     assert_eq!(passed.status.code(), Some(0), "{}", text(&passed.stdout));
     let left = fs::read_dir(place.path().join("e2e")).map_err(|error| error.to_string())?.count();
     assert_eq!(left, 1);
+    Ok(())
+}
+
+/// The variable by which a machine knows its test, set by chance.
+fn what_is_for_a_machine_is_not_done_to_a_host() -> Result {
+    let place = place();
+    let mut command = own(&place, &[]);
+    command.env("HARNESS_TEST", "inside::worst::before");
+    let output = bounded(command);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));
+    assert!(text(&output.stderr).contains("unset it"), "{}", text(&output.stderr));
     Ok(())
 }
 
