@@ -168,6 +168,7 @@ fn name(spec: &Spec) -> io::Result<String> {
         for (path, metadata) in entries(&place).unwrap_or_default() {
             if path.file_name().is_some_and(is_library) {
                 line(&stamp(&path, &metadata));
+                led(&path, &mut line)?;
             }
         }
     }
@@ -184,12 +185,28 @@ fn files(place: &Path, seen: &mut usize, line: &mut dyn FnMut(&dyn std::fmt::Deb
         let built = || path.join("CACHEDIR.TAG").exists() || path.ends_with(".git");
         if !metadata.is_dir() {
             line(&stamp(&path, &metadata));
+            if metadata.is_symlink() && !built() {
+                led(&path, line)?;
+            }
         } else if !built() {
             line(&path);
             files(&path, seen, line)?;
         }
     }
     Ok(())
+}
+
+/// Tells of the file that is behind a name, which may lie elsewhere. A directory is not looked through a second time, or elsewhere.
+fn led(name: &Path, line: &mut dyn FnMut(&dyn std::fmt::Debug)) -> io::Result<()> {
+    match name.metadata() {
+        Ok(metadata) if metadata.is_dir() => Err(io::Error::other("a link leads to a directory")),
+        Ok(metadata) => {
+            line(&stamp(name, &metadata));
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is in a directory, by name.

@@ -54,6 +54,17 @@ fn a_list_is_known_by_all_it_depends_on() {
     differs(&spec, "a variable");
     fs::write(at("libx.so"), "").unwrap();
     differs(&spec, "a library");
+    std::os::unix::fs::symlink(at("elsewhere"), at("p/link")).unwrap();
+    differs(&spec, "a link");
+    fs::write(at("elsewhere"), "1").unwrap();
+    differs(&spec, "what it leads to");
+    fs::write(at("elsewhere"), "two").unwrap();
+    differs(&spec, "what that says");
+    fs::remove_file(at("elsewhere")).unwrap();
+    fs::create_dir(at("elsewhere")).unwrap();
+    assert!(name(&spec).is_err(), "a directory elsewhere is not looked through");
+    fs::write(at("elsewhere/CACHEDIR.TAG"), "").unwrap();
+    assert!(name(&spec).is_ok(), "what was built may lie anywhere");
 }
 
 #[test]
