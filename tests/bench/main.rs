@@ -32,7 +32,8 @@ _start:
 ";
 
 /// Stages in the order of docs/report.md.
-const STAGES: [&str; 10] = ["prepare", "view", "machine", "boot", "mount", "ready", "start", "run", "drain", "end"];
+const STAGES: [&str; 11] =
+    ["prepare", "queue", "view", "machine", "boot", "mount", "ready", "start", "run", "drain", "end"];
 
 fn main() -> Result<()> {
     if tests::clocked::is_inside() {

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::{Bench, program};
 
-use super::median;
+use super::{STAGES, median};
 
 /// How many tests there are, all of which do nothing.
 const TESTS: usize = 8;
@@ -29,10 +29,6 @@ const JOBS: [&str; 3] = ["1", "2", "4"];
 const ALONE: [&str; 3] = ["run", "-j", "1"];
 
 const MANIFEST: &str = "[package]\nname = \"idle\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n";
-
-/// Stages in the order of docs/report.md.
-const STAGES: [&str; 11] =
-    ["prepare", "queue", "view", "machine", "boot", "mount", "ready", "start", "run", "drain", "end"];
 
 /// The word after which this program measures inside a guest.
 const INSIDE: &str = "runner-inside";
