@@ -26,14 +26,15 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::sys::heap;
+use crate::sys::{heap, signals};
 
 /// What `sandbox` itself exits with when it cannot do what it was asked to, as `docker run` and `timeout` do.
 const FAILURE: u8 = 125;
 
-/// What comes before everything else, in each process of this program: a matter of speed.
+/// What comes before everything else, in each process of this program.
 pub fn begin() {
     heap::share();
+    signals::ignore_file_limit();
 }
 
 /// Runs commands in microVMs of their own.

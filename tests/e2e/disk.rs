@@ -127,5 +127,12 @@ fn limit_of_file_sizes() -> Result {
     let hard = limited("");
     hard.expect(125, "setup_error");
     assert!(hard.stderr.contains("ulimit -f"), "{}", hard.stderr);
+    // A suite of commands says the same of each.
+    bench.write("checks.toml", "[[test]]\nname = 'one'\ncommand = 'true'\n");
+    let mut suite = bench.host(["sh", "-c", "ulimit -f 1000; exec \"$@\"", "sh"]);
+    suite.command.arg(tests::program()).args(["suite", "checks.toml", "--evidence", "left"]);
+    let ran = suite.env("SANDBOX_ENGINE", tests::tier::engine()).wait();
+    assert_eq!(ran.code(), 125, "{}", ran.stderr);
+    assert!(ran.text().contains("infrastructure") && ran.text().contains("ulimit -f"), "{}", ran.text());
     Ok(())
 }

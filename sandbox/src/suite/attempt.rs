@@ -12,6 +12,7 @@ use crate::outcome::{Cause, Verdict};
 use crate::report::{Report, kept};
 use crate::run::Outcome;
 use crate::stages::Stages;
+use crate::sys::signals;
 
 /// How a test went once.
 #[derive(Debug)]
@@ -65,6 +66,7 @@ impl Attempt {
     }
 
     fn run(test: &Test<'_>, number: usize) -> io::Result<Self> {
+        signals::outlive_file_limit()?;
         let (mut evidence, streams) = Evidence::begin(&test.place, number, test.input, test.echo)?;
         let outcome = crate::run(&test.plan.spec, streams, None);
         let (stdout, stderr) = evidence.output()?;

@@ -70,8 +70,12 @@ fn dispose(signal: i32, disposition: libc::sighandler_t) {
     unsafe { libc::signal(signal, disposition) };
 }
 
-/// Makes a limit of file sizes an error for this thread and those it will start, and not the end of the process: guest memory
-/// counts as a file.
+/// Makes a limit of file sizes an error for this process and what it executes, and not its end: guest memory counts as a file.
+pub(crate) fn ignore_file_limit() {
+    dispose(libc::SIGXFSZ, libc::SIG_IGN);
+}
+
+/// The same in a process that is not ours to set up: for this thread and those it will start.
 pub(crate) fn outlive_file_limit() -> io::Result<()> {
     Ok(SigSet::from(Signal::SIGXFSZ).thread_block()?)
 }
@@ -80,14 +84,12 @@ impl Signals {
     /// Blocks the signals for this thread and those it will start, but for those that our caller has us ignore (for
     /// number n the bit n - 1), and opens the descriptor. To be called before any thread is started.
     ///
-    /// Undoes as well what a caller may have left that would break us: ignored children cannot be waited for; and makes a
-    /// limit of file sizes an error instead of our death, for guest memory counts as a file.
+    /// Undoes as well what a caller may have left that would break us: ignored children cannot be waited for.
     ///
     /// # Errors
     /// Those of signalfd(2).
     pub fn block(ignored: u64) -> io::Result<Self> {
         dispose(libc::SIGCHLD, libc::SIG_DFL);
-        dispose(libc::SIGXFSZ, libc::SIG_IGN);
         let mut set = SigSet::empty();
         for signal in ENDING.into_iter().chain(FORWARDED) {
             // What our caller has us ignore (nohup(1), a shell's background job) is none of our business.
