@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::inside::{command, millions, say};
+use super::inside::{command, in_step, millions, say};
 use super::live::processes;
 
 const REPORT: &str = "/tmp/ending.json";
@@ -31,6 +31,7 @@ pub(super) fn measure() -> Result<()> {
 }
 
 fn run(options: &[&str], script: &str) -> Command {
+    in_step();
     let words = ["sandbox", "run", "--engine", "kvm", "--report", REPORT, "-u", "0"];
     let mut run = command(&[&words, options, &["--", "dash", "-c", script]].concat());
     run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

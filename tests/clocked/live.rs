@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::inside::{Begin, sandbox, say};
+use super::inside::{Begin, in_step, sandbox, say};
 
 /// KVM's counts, a directory for each machine.
 const KVM: &str = "/sys/kernel/debug/kvm";
@@ -20,6 +20,7 @@ const KVM: &str = "/sys/kernel/debug/kvm";
 pub(super) fn counts(begin: Begin) -> Result<()> {
     let say = |name: &str, value: f64| say(&format!("{}{name}", begin.prefix()), value);
     let shift = shift()?;
+    in_step();
     let started = clock_gettime(ClockId::Monotonic);
     let started = started.tv_sec * 1_000_000_000 + started.tv_nsec;
     let mut child =

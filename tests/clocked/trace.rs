@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::inside::{Begin, sandbox, say};
+use super::inside::{Begin, in_step, sandbox, say};
 
 /// What strace's files begin with; the thread's number follows.
 const FILES: &str = "/tmp/trace/of";
@@ -28,6 +28,7 @@ struct Thread {
 /// Counts a run of `true`.
 pub(super) fn counts(begin: Begin) -> Result<()> {
     fs::create_dir("/tmp/trace")?;
+    in_step();
     let run = sandbox(begin, &["true"]);
     let mut strace = Command::new("strace");
     strace.args(["-ff", "-qq", "-s", "64", "-o", FILES]).arg(run.get_program()).args(run.get_args());
