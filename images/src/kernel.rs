@@ -5,6 +5,7 @@
 //! build tree lies in the cache while it is needed, is never trusted after an interrupted build, and goes when the
 //! kernel is in the store.
 
+mod asked;
 mod config;
 mod edits;
 mod group;
@@ -120,12 +121,12 @@ impl Recipe {
     /// The digest the entry is named after.
     fn key(&self) -> String {
         let config = config::digest(self.flavour);
-        let parts = [&self.source, &config, &self.compiler].map(String::as_str);
+        let parts = [&self.source, config, &self.compiler];
         digest::of_bytes(parts.join("\n").as_bytes())
     }
 
     fn origin(self, version: String) -> Origin {
-        let config_sha256 = config::digest(self.flavour);
+        let config_sha256 = config::digest(self.flavour).to_owned();
         let Self { flavour, source, edited, compiler } = self;
         Origin::Kernel { flavour, version, source, config_sha256, compiler, edited }
     }

@@ -1,30 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The configuration: our fragments, and whether the kernel's own tools made of them what was asked.
 
-use super::edits;
-use crate::{Flavour, digest};
-
-const BASE: &str = include_str!("../../kernel/base.config");
-const NESTED: &str = include_str!("../../kernel/nested.config");
-const EDITED: &str = include_str!("../../kernel/edited.config");
+use super::asked::{self, requests};
+use crate::Flavour;
 
 /// All that is asked for, of a source with our edits or without.
 pub(super) fn fragment(flavour: Flavour, edited: bool) -> String {
-    let flavour = match flavour {
-        Flavour::Base => None,
-        Flavour::Nested => Some(NESTED),
-    };
-    [Some(BASE), edited.then_some(EDITED), flavour].into_iter().flatten().collect::<Vec<_>>().join("\n")
+    asked::fragment(flavour == Flavour::Nested, edited)
 }
 
 /// What tells one configuration from another: the options asked for and our edits to the source. Reasons may be
-/// reworded without building every kernel again.
-pub(crate) fn digest(flavour: Flavour) -> String {
-    let mut text = edits::text();
-    for (name, value) in requests(&fragment(flavour, true)) {
-        text.extend([name, "=", value, "\n"]);
+/// reworded without building every kernel again. The build script has computed it.
+pub(crate) const fn digest(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::Base => env!("BASE_CONFIG_SHA256"),
+        Flavour::Nested => env!("NESTED_CONFIG_SHA256"),
     }
-    digest::of_bytes(text.as_bytes())
 }
 
 /// How many steps make announces on the way to a vmlinux. Only for the progress bar; measured with 6.12.
@@ -42,10 +33,6 @@ pub(super) fn check(fragment: &str, result: &str) -> Result<(), Vec<String>> {
     if missing.is_empty() { Ok(()) } else { Err(missing) }
 }
 
-fn requests(fragment: &str) -> impl Iterator<Item = (&str, &str)> {
-    fragment.lines().filter(|line| line.starts_with("CONFIG_")).filter_map(|line| line.split_once('='))
-}
-
 /// An option that cannot be chosen at all is as good as one that is off.
 fn is_met(&(name, wanted): &(&str, &str), result: &str) -> bool {
     let found = requests(result).find(|(other, _)| *other == name).map(|(_, value)| value);
@@ -54,6 +41,7 @@ fn is_met(&(name, wanted): &(&str, &str), result: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::asked::{BASE, EDITED, NESTED};
     use super::*;
     use std::collections::HashSet;
 

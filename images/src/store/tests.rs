@@ -21,7 +21,7 @@ fn install(store: &Store, salt: &str) -> Image {
         flavour: Flavour::Base,
         version: "6.12.0".to_owned(),
         source: "tests".to_owned(),
-        config_sha256: kernel::config_digest(Flavour::Base),
+        config_sha256: kernel::config_digest(Flavour::Base).to_owned(),
         compiler: "gcc".to_owned(),
         edited: true,
     };
@@ -69,7 +69,7 @@ fn kernel_of_another_configuration_is_outdated() {
     let (_directory, store) = store();
     let image = install(&store, "old");
     let path = image.path().with_file_name(MANIFEST);
-    let text = fs::read_to_string(&path).unwrap().replace(&kernel::config_digest(Flavour::Base), "0000");
+    let text = fs::read_to_string(&path).unwrap().replace(kernel::config_digest(Flavour::Base), "0000");
     fs::write(&path, text).unwrap();
 
     assert!(matches!(store.kernel(Flavour::Base), Err(Error::Outdated { kind: KERNEL, .. })));
