@@ -17,13 +17,14 @@ pub mod suite;
 pub use complete::completions;
 pub(crate) use config::of_environment;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::sys::{heap, signals};
@@ -44,6 +45,30 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+impl Cli {
+    /// What was typed.
+    ///
+    /// The verbs that tests start are tried alone at first: setting up every verb's options takes longer than all else that a run
+    /// does before it has another process. What such a verb does not take, the whole parser says.
+    ///
+    /// # Errors
+    /// What clap has to say: also help and version.
+    pub fn of(words: Vec<OsString>) -> Result<Self, clap::Error> {
+        let verb = match words.get(1).and_then(|word| word.to_str()) {
+            Some("run") => alone(&words[1..]).map(Verb::Run),
+            Some("runner") => alone(&words[1..]).map(Verb::Runner),
+            _ => None,
+        };
+        verb.map_or_else(|| Self::try_parse_from(words), |verb| Ok(Self { verb }))
+    }
+}
+
+/// A verb's arguments, if they are such as they should be. The first word is the verb.
+fn alone<T: Args>(words: &[OsString]) -> Option<Box<T>> {
+    let matches = T::augment_args(clap::Command::new("sandbox")).try_get_matches_from(words).ok()?;
+    T::from_arg_matches(&matches).ok().map(Box::new)
 }
 
 /// What to do.
@@ -148,6 +173,31 @@ mod tests {
         let cli = Cli::try_parse_from(["sandbox", "run", "-m", "2G", "ls", "-l", "--timeout"]).expect("parses");
         let Verb::Run(arguments) = cli.verb else { panic!("not run") };
         assert_eq!(arguments.command, ["ls", "-l", "--timeout"]);
+    }
+
+    #[test]
+    fn a_verb_alone_means_what_it_means_among_all() {
+        let lines = [
+            "run -m 2G --timeout 3s -v /a:/b:ro ls -l --timeout",
+            "run -e A=b --cpus 2 -- sh -c x",
+            "runner -m 2G /target/debug/deps/it --nocapture",
+            "run --bogus ls",
+            "run",
+            "run --help",
+            "run -h",
+            "runner --help",
+            "run --timeout never ls",
+            "--version",
+            "run --version",
+        ];
+        for line in lines {
+            let words: Vec<OsString> = ["sandbox"].into_iter().chain(line.split(' ')).map(Into::into).collect();
+            let told = |cli: Result<Cli, clap::Error>| match cli {
+                Ok(cli) => format!("{cli:?}"),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(told(Cli::of(words.clone())), told(Cli::try_parse_from(words)), "{line}");
+        }
     }
 
     #[test]

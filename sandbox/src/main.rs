@@ -4,7 +4,6 @@
 use std::env;
 use std::process::ExitCode;
 
-use clap::Parser;
 use sandbox::cli::{self, Cli, Verb};
 use sandbox::{doctor, engine, fs, vmm};
 
@@ -13,7 +12,7 @@ fn main() -> ExitCode {
     if let Some(serve) = internal() {
         return serve();
     }
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::of(env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => return cli::refuse(&error),
     };
