@@ -42,55 +42,101 @@ pub(super) struct Actions {
 /// Translates rules. A call of another architecture's kind ends the process, also where calls without a rule are allowed.
 pub(super) fn compile(rules: &Rules, actions: &Actions) -> BpfProgram {
     let kill = u32::from(SeccompAction::KillProcess);
-    let mut program = vec![
+    let translation = Translation {
+        named: actions.named.clone().into(),
+        missing: actions.missing.clone().into(),
+        other: actions.other.clone().into(),
+    };
+    let intervals = translation.intervals(rules);
+    // An end and a jump for most.
+    let mut program = Vec::with_capacity(4 + 4 * intervals.len());
+    program.extend([
         plain(LOAD, ARCHITECTURE),
         condition(JUMP_IF_EQUAL, X86_64, 1, 0),
         plain(RETURN, kill),
         plain(LOAD, NUMBER),
-    ];
-    program.extend(search(&Translation { actions }.intervals(rules)));
+    ]);
+    translation.search(&intervals, &mut program);
     program
 }
 
-/// Numbers from this one up to the next interval's, and what is to be done with them.
-type Interval = (u32, BpfProgram);
+/// What is done with all numbers from the first one up to the next interval's.
+type Interval<'a> = (u32, Deed<'a>);
 
-struct Translation<'a> {
-    actions: &'a Actions,
+/// What is done with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed<'a> {
+    /// This, at once.
+    End(u32),
+    /// It is named if one of these holds.
+    Look(&'a [Check]),
 }
 
-impl Translation<'_> {
+/// Actions as the kernel knows them.
+struct Translation {
+    named: u32,
+    missing: u32,
+    other: u32,
+}
+
+impl Translation {
     /// All numbers in order. Neighbours that are treated alike are one interval.
-    fn intervals(&self, rules: &Rules) -> Vec<Interval> {
-        let other = vec![end(&self.actions.other)];
-        let mut intervals: Vec<Interval> = Vec::new();
-        let mut push = |start, code: BpfProgram| {
-            if intervals.last().is_none_or(|(_, last)| *last != code) {
-                intervals.push((start, code));
+    fn intervals<'a>(&self, rules: &'a Rules) -> Vec<Interval<'a>> {
+        let mut intervals: Vec<Interval<'_>> = Vec::with_capacity(2 * rules.len() + 2);
+        let mut push = |start, deed| {
+            if intervals.last().is_none_or(|(_, last)| *last != deed) {
+                intervals.push((start, deed));
             }
         };
         let mut next = 0;
         for (number, rule) in rules {
             let number = *number as u32;
             if next < number {
-                push(next, other.clone());
+                push(next, Deed::End(self.other));
             }
-            push(number, self.rule(rule));
+            push(number, self.deed(rule));
             next = number + 1;
         }
-        push(next, other);
-        push(X32, vec![end(&SeccompAction::KillProcess)]);
+        push(next, Deed::End(self.other));
+        push(X32, Deed::End(SeccompAction::KillProcess.into()));
         intervals
     }
 
-    fn rule(&self, rule: &Rule) -> BpfProgram {
+    fn deed<'a>(&self, rule: &'a Rule) -> Deed<'a> {
         match rule {
-            Rule::Always => vec![end(&self.actions.named)],
-            Rule::Missing => vec![end(&self.actions.missing)],
-            Rule::Where(checks) => {
-                let mut code: BpfProgram = checks.iter().flat_map(|check| self.check(check)).collect();
-                code.push(end(&self.actions.other));
-                code
+            Rule::Always => Deed::End(self.named),
+            Rule::Missing => Deed::End(self.missing),
+            Rule::Where(checks) => Deed::Look(checks),
+        }
+    }
+
+    fn search(&self, intervals: &[Interval<'_>], program: &mut BpfProgram) {
+        let (low, high) = intervals.split_at(intervals.len() / 2);
+        let Some((first, deed)) = high.first() else { return };
+        if low.is_empty() {
+            return self.carry_out(*deed, program);
+        }
+        // How far it jumps shows when what lies between is there. What is inserted moves that as a whole.
+        let jump = program.len();
+        program.push(condition(JUMP_IF_AT_LEAST, *first, 0, 0));
+        self.search(low, program);
+        let below = program.len() - jump - 1;
+        match u8::try_from(below) {
+            Ok(length) => program[jump].jt = length,
+            Err(_) => {
+                program[jump].jf = 1;
+                program.insert(jump + 1, plain(JUMP, below as u32));
+            }
+        }
+        self.search(high, program);
+    }
+
+    fn carry_out(&self, deed: Deed<'_>, program: &mut BpfProgram) {
+        match deed {
+            Deed::End(action) => program.push(plain(RETURN, action)),
+            Deed::Look(checks) => {
+                program.extend(checks.iter().flat_map(|check| self.check(check)));
+                program.push(plain(RETURN, self.other));
             }
         }
     }
@@ -109,25 +155,9 @@ impl Translation<'_> {
             plain(LOAD, place + 4),
             plain(AND, high_mask),
             condition(JUMP_IF_EQUAL, high, second.0, second.1),
-            end(&self.actions.named),
+            plain(RETURN, self.named),
         ]
     }
-}
-
-fn search(intervals: &[Interval]) -> BpfProgram {
-    let (low, high) = intervals.split_at(intervals.len() / 2);
-    let Some((first, code)) = high.first() else { return BpfProgram::new() };
-    if low.is_empty() {
-        return code.clone();
-    }
-    let below = search(low);
-    let mut program = match u8::try_from(below.len()) {
-        Ok(length) => vec![condition(JUMP_IF_AT_LEAST, *first, length, 0)],
-        Err(_) => vec![condition(JUMP_IF_AT_LEAST, *first, 0, 1), plain(JUMP, below.len() as u32)],
-    };
-    program.extend(below);
-    program.extend(search(high));
-    program
 }
 
 fn plain(code: u16, k: u32) -> sock_filter {
@@ -136,10 +166,6 @@ fn plain(code: u16, k: u32) -> sock_filter {
 
 fn condition(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code, jt, jf, k }
-}
-
-fn end(action: &SeccompAction) -> sock_filter {
-    plain(RETURN, action.clone().into())
 }
 
 #[cfg(test)]
