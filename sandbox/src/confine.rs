@@ -68,14 +68,9 @@ pub(crate) fn die_with(parent: u32) -> Result<(), Error> {
     if getppid().map(Pid::as_raw_pid).map(i64::from) == Some(i64::from(parent)) { Ok(()) } else { Err(Error::Orphan) }
 }
 
-/// Moves this process, which must have one thread only, into namespaces of its own: users, mounts, network, System V
-/// objects and host name.
-pub(crate) fn separate() -> Result<(), Error> {
-    let spaces = UnshareFlags::NEWUSER
-        | UnshareFlags::NEWNS
-        | UnshareFlags::NEWNET
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWUTS;
+/// Moves this process, which must have one thread only, into a user and a mount namespace of its own, and `also` into these.
+pub(crate) fn separate(also: UnshareFlags) -> Result<(), Error> {
+    let spaces = UnshareFlags::NEWUSER | UnshareFlags::NEWNS | also;
     namespace::unshare(spaces).map_err(step("take a user namespace (are they forbidden here?)"))
 }
 

@@ -12,6 +12,7 @@ use super::plan::Plan;
 use super::share::Share;
 use super::{assemble, confine};
 use rustix::fd::AsFd;
+use rustix::thread::UnshareFlags;
 use std::io::{self, Read};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -109,7 +110,8 @@ fn prepare(control: &Control) -> Result<Daemon, ServeError> {
     crate::confine::die_with(plan.parent)?;
     let guest_descriptors = confine::raise_descriptor_limit()?;
 
-    crate::confine::separate()?;
+    // The network's for the name of our listener, see `connection`.
+    crate::confine::separate(UnshareFlags::NEWNET | UnshareFlags::NEWIPC)?;
     let (listener, peer) = connection().map_err(step("connect to ourselves"))?;
     control.send(&Message::Connection(peer.into()))?;
     let mapping = map(control)?;
