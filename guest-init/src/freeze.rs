@@ -29,7 +29,7 @@ pub fn freeze() -> Result<()> {
 /// (Documentation/admin-guide/mm/pagemap.rst, `/proc/kpageflags`).
 fn kept() -> Result<Vec<Range<u64>>> {
     /// Fewer pages are not worth a mapping of their own.
-    const FEW: u64 = 256;
+    const FEW: u64 = 32;
     const PAGE: u64 = 4096;
     /// In the first megabyte all is reserved, for reasons of each machine's own; our page is there, too.
     const LOW: u64 = 256;

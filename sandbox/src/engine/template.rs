@@ -5,10 +5,10 @@
 //! Not for where templates are kept ([`images::Store`]), nor for when one is used ([`crate::run`]).
 
 use guest_init::frozen::{FILLED, READY};
-use rustix::fs::seek;
+use rustix::fs::{SeekFrom, seek, sendfile};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Cursor, Read, Seek as _, SeekFrom};
+use std::io::{self, Cursor, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
@@ -17,7 +17,7 @@ use crate::memory::{self, Memory};
 /// What is zero or not is asked of pieces of this many bytes.
 const PAGE: usize = 4096;
 
-/// How much is copied at a time; it stays in the processor's cache.
+/// How much is looked at at a time; it stays in the processor's cache.
 const CHUNK: usize = 256 << 10;
 
 /// Parts so close to each other are one: to read some pages of zeros takes no longer than another call.
@@ -122,26 +122,24 @@ impl Template {
         Ok(laid)
     }
 
-    /// Copies all parts but those to skip. A write to the file takes no fault of ours for each page, as one to a mapping does.
+    /// Copies all parts but those to skip: from file to file, without a copy of our own (sendfile(2)), and without a fault for each
+    /// page, as one in a mapping takes.
     fn copy(&self, memory: &File, skip: impl Fn(&Part) -> bool) -> io::Result<()> {
-        let mut file = BufReader::with_capacity(CHUNK, &self.file);
-        let mut from = file.seek(SeekFrom::Start(self.bytes))?;
+        let mut from = self.bytes;
         for part in &self.parts {
-            let mut done = if skip(part) { part.length } else { 0 };
-            if done > 0 {
-                file.seek(SeekFrom::Start(from + done))?;
+            let end = from + part.length;
+            if skip(part) {
+                from = end;
+                continue;
             }
-            while done < part.length {
-                let piece = file.fill_buf()?;
-                let count = usize::try_from(part.length - done).map_or(piece.len(), |left| left.min(piece.len()));
-                memory.write_all_at(piece.get(..count).unwrap_or_default(), part.offset + done)?;
-                if count == 0 {
+            seek(memory, SeekFrom::Start(part.offset))?;
+            while from < end {
+                // A part fits in memory.
+                let left = (end - from) as usize;
+                if sendfile(memory, &self.file, Some(&mut from), left)? == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                file.consume(count);
-                done += count as u64;
             }
-            from += part.length;
         }
         Ok(())
     }
@@ -228,11 +226,11 @@ fn find(memory: &File, within: Range<u64>, parts: &mut Vec<Part>) -> io::Result<
 
 /// The next stretch of a file from `at` on that is not a hole (lseek(2), `SEEK_DATA`).
 fn data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
-    let begin = match seek(file, rustix::fs::SeekFrom::Data(at)) {
+    let begin = match seek(file, SeekFrom::Data(at)) {
         Err(Errno::NXIO) => return Ok(None),
         begin => begin?,
     };
-    Ok(Some((begin, seek(file, rustix::fs::SeekFrom::Hole(begin))?)))
+    Ok(Some((begin, seek(file, SeekFrom::Hole(begin))?)))
 }
 
 /// The bytes of the parts, one after the other.
