@@ -8,7 +8,8 @@
 //! writes to a volume does it as the caller.
 
 use rustix::process::{getegid, geteuid};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use virtiofsd::soft_idmap::cmdline::IdMap;
 
@@ -92,10 +93,17 @@ impl Mapping {
     }
 }
 
+/// Most that is read of the ranges: there are 340 at most (user_namespaces(7)).
+const MAP_MAX: u64 = 1 << 16;
+
 /// Every range of ids that we have, mapped to itself.
 fn same_ranges(name: &str) -> Result<String, Error> {
     let path = PathBuf::from("/proc/self").join(name);
-    let map = std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?;
+    // Its size is not told; this is more, but for a hundred ranges.
+    let mut map = String::with_capacity(4096);
+    File::open(&path)
+        .and_then(|file| file.take(MAP_MAX).read_to_string(&mut map))
+        .map_err(|source| Error::Read { path, source })?;
     Ok(identical(&map))
 }
 
