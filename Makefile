@@ -19,7 +19,7 @@ TOOLS := $(TARGET)/tools/pjdfstest-0.2.2-fsx-0.3.2
 PACKAGES := qemu-system-x86 libcap-ng-dev gcc make flex bison bc libelf-dev xz-utils \
             $(if $(LINUX_SRC),,linux-source-6.12)
 # What the examples and tests run, as guests' commands and beside them.
-EXAMPLES := python3 git strace e2fsprogs vim-tiny less procps
+EXAMPLES := python3 git strace e2fsprogs vim-tiny less procps zsh fish
 # What `make bench` runs beside us.
 PEERS := bubblewrap crun
 

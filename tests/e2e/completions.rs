@@ -7,13 +7,44 @@ use harness::{Case, Need};
 use tests::pty::Terminal;
 use tests::{Bench, program};
 
-pub(crate) const CASES: &[Case] = &[Case {
-    name: "completions::a_tabulator_completes_what_make_has_written",
-    needs: &[Need::Program("make"), Need::Program("bash")],
-    body: tabulator,
-}];
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "completions::bash_completes_what_make_has_written",
+        needs: &[Need::Program("make"), Need::Program("bash")],
+        body: || {
+            completes(
+                &["bash", "--norc", "-i"],
+                "PS1='> '; . completions/sandbox; clear\n",
+                "--pids-limit 9 --require-kvm",
+            )
+        },
+    },
+    Case {
+        name: "completions::zsh_completes_what_make_has_written",
+        needs: &[Need::Program("make"), Need::Program("zsh")],
+        body: || {
+            completes(
+                &["zsh", "-f", "-i"],
+                "PS1='> '; fpath=($PWD/completions $fpath); autoload -U compinit; compinit -u -D; clear\n",
+                "--pids-limit=9 --require-kvm",
+            )
+        },
+    },
+    Case {
+        name: "completions::fish_completes_what_make_has_written",
+        needs: &[Need::Program("make"), Need::Program("fish")],
+        body: || {
+            completes(
+                &["fish", "--no-config", "--private", "-i"],
+                "function fish_prompt; echo -n '> '; end; source completions/sandbox.fish; clear\n",
+                "--pids-limit 9 --require-kvm",
+            )
+        },
+    },
+];
 
-fn tabulator() -> Result<(), String> {
+/// Has a shell read what was made, and complete a verb, a value and two options, one of which takes a value.
+fn completes(shell: &[&str], setup: &str, options: &str) -> Result<(), String> {
     let bench = Bench::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the package is in the repository")?;
     // The program is there already, whatever it is called and however old.
@@ -26,15 +57,17 @@ fn tabulator() -> Result<(), String> {
     for name in ["completions/sandbox", "completions/_sandbox", "completions/sandbox.fish", "man/sandbox-run.1"] {
         assert!(written(name), "{name}");
     }
-    let mut shell = Terminal::of(bench.host(["bash", "--norc", "-i"]));
-    shell.types("PS1='> '; . completions/sandbox; clear\n");
+    let mut shell = Terminal::of(bench.host(shell));
+    shell.types(setup);
     shell.until("an empty screen", |shell| shell.screen().trim() == ">");
     shell.types("sandbox doc\t");
     shell.sees("> sandbox doctor");
     shell.types("\u{15}sandbox run --keep on-f\t");
     shell.sees("--keep on-failure");
-    shell.types("\u{15}sandbox run --pids\t9 --require\t");
-    shell.sees("--pids-limit 9 --require-kvm");
+    shell.types("\u{15}sandbox run --pids\t");
+    shell.sees("--pids-limit");
+    shell.types("9 --require\t");
+    shell.sees(options);
     shell.types("\u{15}exit\n");
     assert!(shell.end().ran.status.success());
     Ok(())
