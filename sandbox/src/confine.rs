@@ -68,9 +68,10 @@ pub(crate) fn die_with(parent: u32) -> Result<(), Error> {
     if getppid().map(Pid::as_raw_pid).map(i64::from) == Some(i64::from(parent)) { Ok(()) } else { Err(Error::Orphan) }
 }
 
-/// Moves this process, which must have one thread only, into a user and a mount namespace of its own, and `also` into these.
-pub(crate) fn separate(also: UnshareFlags) -> Result<(), Error> {
-    let spaces = UnshareFlags::NEWUSER | UnshareFlags::NEWNS | also;
+/// Moves this process, which must have one thread only, into a user and a mount namespace of its own. Not a network's, which costs
+/// more than all other confinement of ours (docs/decisions.md): filters let none of our processes make a socket.
+pub(crate) fn separate() -> Result<(), Error> {
+    let spaces = UnshareFlags::NEWUSER | UnshareFlags::NEWNS;
     namespace::unshare(spaces).map_err(step("take a user namespace (are they forbidden here?)"))
 }
 
@@ -173,6 +174,11 @@ pub(crate) fn allow_threads(rules: &mut Rules) {
     rules.insert(calls::CLONE, Rule::Where(vec![thread]));
     rules.insert(calls::PRCTL, Rule::Where(vec![argument(0, calls::SET_NAME)]));
 }
+
+/// What stands in for a network namespace is that no filter has any of these: socket(2) and connect(2); bind(2) and listen(2);
+/// socketpair(2); io_uring_setup(2) to io_uring_register(2), by which all of them can be asked for.
+#[cfg(test)]
+pub(crate) const SOCKETS: [i64; 8] = [41, 42, 49, 50, 53, 425, 426, 427];
 
 /// Leaves this thread, and every one it starts, with these system calls. Any other ends the process: it has a reason
 /// only if somebody has taken it over.

@@ -4,8 +4,8 @@
 //! The story of a start. The parent writes the view into a memfd, which becomes the standard input of our own
 //! executable, started again with a hidden subcommand and an empty environment; its standard output is one end of a
 //! socket pair. The child moves into namespaces of its own, asks its parent to map its user ids (only a process
-//! outside may map them all, user_namespaces(7)), assembles the view from read-only bind mounts, makes it its root,
-//! gives up everything else and sends back the socket on which it now serves vhost-user. So the kernel, not our path
+//! outside may map them all, user_namespaces(7)), sends back the socket on which it will serve vhost-user, assembles the view from
+//! read-only bind mounts, makes it its root and gives up everything else. So the kernel, not our path
 //! checks, is the wall: the worker's root *is* the view, and read-only mounts are read-only to it as well.
 //! The FUSE server is the virtiofsd crate's, behind [`share`], which makes several file systems look like one.
 //!
@@ -170,26 +170,26 @@ impl Worker {
 
     /// Goes through the rest of the worker's start with it, after [`Worker::connection`] and with the same `call`.
     pub fn ready(&mut self, call: Option<BorrowedFd<'_>>) -> Result<(), Error> {
-        loop {
-            match self.hear(call)? {
-                Message::MapMe => {
-                    let mapped = self.identity.map(self.child.id())?;
-                    self.control.send(&Message::Mapped(mapped))?;
-                }
-                Message::Ready => return Ok(()),
-                _ => return Err(control::Error::Unexpected.into()),
-            }
+        match self.hear(call)? {
+            Message::Ready => Ok(()),
+            _ => Err(control::Error::Unexpected.into()),
         }
     }
 
-    /// The worker's next word, unless it is its last or `call` comes first.
+    /// The worker's next word, unless it is its last or `call` comes first. Its ids are mapped when it asks for it.
     fn hear(&mut self, call: Option<BorrowedFd<'_>>) -> Result<Message, Error> {
-        match self.control.receive_unless(call, self.deadline) {
-            Ok(Some(Message::Failed(text))) => Err(Error::Refused(text)),
-            Ok(Some(message)) => Ok(message),
-            Ok(None) => Err(Error::Ended(self.child.wait().map_err(Error::Watch)?)),
-            Err(control::Error::Called) => Err(Error::Called),
-            Err(error) => Err(error.into()),
+        loop {
+            match self.control.receive_unless(call, self.deadline) {
+                Ok(Some(Message::MapMe)) => {
+                    let mapped = self.identity.map(self.child.id())?;
+                    self.control.send(&Message::Mapped(mapped))?;
+                }
+                Ok(Some(Message::Failed(text))) => return Err(Error::Refused(text)),
+                Ok(Some(message)) => return Ok(message),
+                Ok(None) => return Err(Error::Ended(self.child.wait().map_err(Error::Watch)?)),
+                Err(control::Error::Called) => return Err(Error::Called),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use crate::virtio::mmio::Backing;
 use crate::virtio::remote::{self, Backend};
 use filters::Role;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::thread::{CapabilitySet, UnshareFlags};
+use rustix::thread::CapabilitySet;
 use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -80,8 +80,7 @@ fn run(link: &Packets) -> Result<Word, Error> {
     let given = Given::of(packet.descriptors, &plan)?;
 
     confine::die_with(plan.parent)?;
-    // Not a network's, which costs more than all other confinement of ours (docs/decisions.md): no thread can make a socket.
-    confine::separate(UnshareFlags::empty())?;
+    confine::separate()?;
     Root::new()?.enter()?;
     confine::give_up_rights(CapabilitySet::empty())?;
     confine::die_with(plan.parent)?;

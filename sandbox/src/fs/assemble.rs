@@ -75,12 +75,11 @@ fn at<E: Into<std::io::Error>>(doing: &'static str, path: &Path) -> impl FnOnce(
     move |source| Error::Path { doing, path: path.into(), source: source.into() }
 }
 
-/// Builds the view and makes it this process's root.
-pub(super) fn assemble(plan: &Plan) -> Result<Tree, Error> {
+/// Builds the view on what is to be the root, and makes it this process's root.
+pub(super) fn assemble(plan: &Plan, root: &Root) -> Result<Tree, Error> {
     // Modes are to be what the plan says.
     umask(Mode::empty());
     let descriptors = descriptors()?;
-    let root = Root::new()?;
     let mut builder =
         Builder { base: root.as_fd(), owners: BTreeMap::new(), devices: Vec::new(), numbers: BTreeSet::new() };
     builder.covers()?;

@@ -4,7 +4,7 @@
 //! The guest's kernel keeps an inode for each file it has seen and each costs the worker a descriptor, so `find /usr`
 //! needs a few hundred thousand: file handles would not, but a user namespace may not open them.
 
-use crate::confine;
+use crate::confine::{self, Rules};
 use crate::sys::calls;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::CapabilitySet;
@@ -62,14 +62,23 @@ pub(super) fn give_up_rights(writes: bool) -> Result<(), confine::Error> {
 
 /// Leaves this thread, and every one it starts, with the system calls that serving files takes.
 pub(super) fn filter() -> Result<(), confine::Error> {
+    confine::filter(&rules())
+}
+
+fn rules() -> Rules {
     let mut rules = confine::allow(calls::SERVE_FILES);
     confine::allow_threads(&mut rules);
-    confine::filter(&rules)
+    rules
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_socket_is_made() {
+        assert!(confine::SOCKETS.iter().all(|call| !rules().contains_key(call)));
+    }
 
     #[test]
     fn the_guest_is_not_promised_what_is_not_there() {

@@ -11,11 +11,12 @@ use super::identity::Mapping;
 use super::plan::Plan;
 use super::share::Share;
 use super::{assemble, confine};
+use crate::confine::Root;
 use rustix::fd::AsFd;
-use rustix::thread::UnshareFlags;
+use rustix::fs::unlink;
+use rustix::process::fchdir;
 use std::io::{self, Read};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -101,8 +102,8 @@ fn run(control: Control) -> Result<(), ServeError> {
 
 type Daemon = VhostUserDaemon<Arc<Backend<Share>>>;
 
-/// Everything up to serving. The other end of the connection is handed over first of all, so that QEMU can start with
-/// it meanwhile.
+/// Everything up to serving. The other end of the connection is handed over as soon as there is one, so that QEMU or the
+/// monitor can start with it meanwhile.
 fn prepare(control: &Control) -> Result<Daemon, ServeError> {
     let mut text = Vec::new();
     io::stdin().read_to_end(&mut text).map_err(step("read standard input"))?;
@@ -110,12 +111,12 @@ fn prepare(control: &Control) -> Result<Daemon, ServeError> {
     crate::confine::die_with(plan.parent)?;
     let guest_descriptors = confine::raise_descriptor_limit()?;
 
-    // The network's for the name of our listener, see `connection`.
-    crate::confine::separate(UnshareFlags::NEWNET | UnshareFlags::NEWIPC)?;
-    let (listener, peer) = connection().map_err(step("connect to ourselves"))?;
-    control.send(&Message::Connection(peer.into()))?;
+    crate::confine::separate()?;
     let mapping = map(control)?;
-    let tree = assemble::assemble(&plan)?;
+    let root = Root::new()?;
+    let (listener, peer) = connection(&root).map_err(step("connect to ourselves"))?;
+    control.send(&Message::Connection(peer.into()))?;
+    let tree = assemble::assemble(&plan, &root)?;
     let writes = plan.volumes.iter().any(|volume| !volume.read_only);
     confine::give_up_rights(writes)?;
     // A change of credentials clears the death signal (prctl(2)).
@@ -135,12 +136,14 @@ fn map(control: &Control) -> Result<Mapping, ServeError> {
     }
 }
 
-/// A listener and a connection to it. The crate takes no connected socket, only a listener; this one has a name that
-/// nobody else can see, since abstract names belong to the network namespace (unix(7)) and ours is empty.
-fn connection() -> io::Result<(UnixListener, UnixStream)> {
-    let name = SocketAddr::from_abstract_name("vhost-user")?;
-    let listener = UnixListener::bind_addr(&name)?;
-    let peer = UnixStream::connect_addr(&name)?;
+/// A listener and a connection to it. The crate takes no connected socket, only a listener; this one has its name in the root
+/// that is to be, which is mounted nowhere but in our own namespace, and only for a moment.
+fn connection(root: &Root) -> io::Result<(UnixListener, UnixStream)> {
+    const NAME: &str = "vhost-user";
+    fchdir(root)?;
+    let listener = UnixListener::bind(NAME)?;
+    let peer = UnixStream::connect(NAME)?;
+    unlink(NAME)?;
     Ok((listener, peer))
 }
 

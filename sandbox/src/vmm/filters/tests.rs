@@ -4,7 +4,6 @@
 
 use super::*;
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -23,15 +22,6 @@ const THREAD_ID: i64 = 186;
 /// exit(2), which ends a thread.
 const END_OF_THREAD: i64 = 60;
 const KICK: u64 = 34;
-
-/// socket(2), connect(2) and accept(2); bind(2) and listen(2); accept4(2); io_uring_setup(2) to io_uring_register(2).
-const MAKE_SOCKET: i64 = 41;
-const ACCEPT: i64 = 43;
-const BIND: i64 = 49;
-const LISTEN: i64 = 50;
-const ACCEPT4: i64 = 288;
-const RING_SETUP: i64 = 425;
-const RING_REGISTER: i64 = 427;
 
 /// ppoll(2).
 const WAIT_FOR_DESCRIPTORS: i64 = 271;
@@ -122,13 +112,10 @@ fn each_allowed_call_works_and_each_neighbour_is_the_end() {
     }
 }
 
-/// What stands in for a network namespace: io_uring(7) could do the same, had one been made.
 #[test]
-fn no_role_makes_or_joins_a_socket() {
-    let calls: [RangeInclusive<i64>; 4] =
-        [MAKE_SOCKET..=ACCEPT, BIND..=LISTEN, ACCEPT4..=ACCEPT4, RING_SETUP..=RING_REGISTER];
+fn no_role_makes_a_socket() {
     for (name, role) in ROLES {
-        for call in calls.iter().cloned().flatten() {
+        for call in confine::SOCKETS {
             assert!(!role.rules().contains_key(&call) && killed(name, call, [1, 1, 0]), "{name}: call {call}");
         }
     }
