@@ -47,7 +47,7 @@ pub(crate) enum Error {
     Policy { text: String, problem: String },
     #[error("signal {0} ended the wait")]
     Cancelled(i32),
-    #[error("cannot use {}", path.display())]
+    #[error("cannot count machines in {}", path.display())]
     Ledger { path: PathBuf, source: io::Error },
     #[error("cannot wait")]
     System(#[from] io::Error),
@@ -90,10 +90,13 @@ pub(crate) fn enter(need: Need, signals: Option<&Signals>, notices: &mut Vec<Str
         Policy::Within(memory) => Some(memory),
     };
     let chosen = env::var_os(LEDGER).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let named = chosen.is_some();
     let lease = Ledger::of_user(chosen).and_then(|ledger| Queue::new(need, within, signals).enter(ledger));
     match lease {
         Ok(lease) => Ok(Some(lease)),
         Err(error @ (Error::Cancelled(_) | Error::Policy { .. })) => Err(error),
+        // Somebody wants to be counted there.
+        Err(error) if named => Err(error),
         Err(error) => {
             notices.push(format!("other machines of yours are not counted: {}", crate::explain(&error)));
             Ok(None)

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 use crate::caller::Caller;
 use crate::spec::Spec;
+use crate::view;
 
 /// What of cargo's home a process may need. Its credentials are beside these.
 const CARGO_HOME: [&str; 5] = ["bin", "registry", "git", "config.toml", "config"];
@@ -37,7 +38,7 @@ const CARGO_HOME: [&str; 5] = ["bin", "registry", "git", "config.toml", "config"
 const RUSTUP_HOME: [&str; 3] = ["toolchains", "settings.toml", "update-hashes"];
 
 /// The file by which a target directory is known.
-const TARGET_MARK: &str = ".rustc_info.json";
+pub(crate) const TARGET_MARK: &str = ".rustc_info.json";
 
 /// A process of cargo's, as data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,15 +67,18 @@ impl Process {
         let root = root.unwrap_or_else(|| caller.directory.clone());
         let target = executable.ancestors().skip(1).find(|place| place.join(TARGET_MARK).is_file()).map(Path::to_owned);
         let mut shown: Vec<PathBuf> = workspace.into_iter().chain(package).chain(target.clone()).collect();
-        shown.extend(beside(&executable));
+        let home = directory(caller, "HOME");
+        shown.extend(beside(&executable, home.as_deref()));
         shown.extend(directory(caller, "OUT_DIR"));
         shown.extend(libraries(caller));
         shown.extend(programs(caller).filter_map(|program| program.parent().map(Path::to_owned)));
         shown.extend(toolchain(caller));
         shown.extend(project::configuration(&root));
+        // With the root goes what is in it, unless that is a home, which nobody is shown.
+        let empty = view::is_shown_empty(&root, home.as_deref());
         let mut seen = Vec::new();
         shown.retain(|path| {
-            let fresh = path.is_absolute() && !path.starts_with(&root) && !seen.contains(path);
+            let fresh = path.is_absolute() && (empty || !path.starts_with(&root)) && !seen.contains(path);
             seen.push(path.clone());
             fresh
         });
@@ -101,10 +105,10 @@ fn directory(caller: &Caller, name: &str) -> Option<PathBuf> {
 }
 
 /// The executable's folder, with what was built for it. One in cargo's `deps` or `examples` has programs and libraries beside
-/// that folder; one that lies in a place of everybody's is alone.
-fn beside(executable: &Path) -> Option<PathBuf> {
+/// that folder; one that lies in a home or in a place of everybody's is alone.
+fn beside(executable: &Path, home: Option<&Path>) -> Option<PathBuf> {
     let folder = executable.parent()?;
-    if folder == std::env::temp_dir() {
+    if folder == std::env::temp_dir() || view::is_shown_empty(folder, home) {
         return Some(executable.to_owned());
     }
     let grouped = folder.file_name().is_some_and(|name| name == "deps" || name == "examples");

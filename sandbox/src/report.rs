@@ -43,6 +43,8 @@ pub struct Report {
     limits: Limits,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     console: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notices: Vec<String>,
     versions: BTreeMap<&'static str, String>,
 }
 
@@ -186,6 +188,7 @@ impl Report {
                 stderr_bytes: outcome.stderr_bytes,
             },
             limits: Limits::of(spec),
+            notices: outcome.notices.clone(),
             console: if cause.is_of_the_machine() { outcome.console.clone() } else { Vec::new() },
             versions: BTreeMap::from([
                 ("sandbox", env!("CARGO_PKG_VERSION").to_owned()),

@@ -168,6 +168,12 @@ pub enum Error {
     VolumeTwice(PathBuf),
 }
 
+/// Whether a current directory is shown empty, since it holds more than a project: a home, or one of the system's.
+pub(crate) fn is_shown_empty(directory: &Path, home: Option<&Path>) -> bool {
+    let real = directory.canonicalize();
+    current::is_whole(real.as_deref().unwrap_or(directory), &homes::Homes::of(home))
+}
+
 impl View {
     /// Looks at the host and describes what a guest may see of it.
     pub fn of(request: &Request) -> Result<View, Error> {

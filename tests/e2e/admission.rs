@@ -2,6 +2,7 @@
 //! Machines wait for room: with a ledger of the case's own, in which there is room for one machine and not for two.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::time::Duration;
 
 use harness::Case;
@@ -106,7 +107,14 @@ fn a_wait_ends_by_a_signal() -> Result {
 
 fn without_a_ledger_a_run_goes_on() -> Result {
     let bench = Bench::new();
-    bench.shell("echo fine").env("SANDBOX_LEDGER", "/proc/no/ledger").wait().prints("fine");
+    let notes = bench.path().join("notes");
+    std::fs::write(&notes, [b'x'; 64]).map_err(|error| error.to_string())?;
+    for place in [Path::new("/proc/no/ledger"), &notes] {
+        let ran = bench.shell("echo fine").env("SANDBOX_LEDGER", place).wait();
+        ran.expect(125, "setup_error");
+        assert!(ran.stderr.contains(&format!("cannot count machines in {}", place.display())), "{}", ran.stderr);
+    }
+    assert!(std::fs::read(&notes).is_ok_and(|bytes| bytes == [b'x'; 64]), "a file that is no ledger is left alone");
     let ran = bench.shell("true").env("SANDBOX_ADMIT", "plenty").wait();
     ran.expect(125, "usage_error");
     assert!(ran.stderr.contains("SANDBOX_ADMIT is \"plenty\""), "{}", ran.stderr);

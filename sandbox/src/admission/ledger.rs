@@ -20,6 +20,10 @@ use crate::sys::locks;
 
 const SLOT: usize = 32;
 
+/// Where in a slot it says whether the machine is kept, and where nothing more is said.
+const KEPT: usize = 16;
+const LAST: usize = 20;
+
 /// Slots at most: what is not written down is not counted. A machine has 128 MiB and more, so this is enough for 512 GiB.
 const SLOTS: usize = 4096;
 
@@ -63,7 +67,7 @@ impl Entry {
         bytes[..8].copy_from_slice(&need.memory.to_ne_bytes());
         bytes[8..12].copy_from_slice(&need.cpus.to_ne_bytes());
         bytes[12..16].copy_from_slice(&std::process::id().to_ne_bytes());
-        bytes[16..20].copy_from_slice(&u32::from(need.kept).to_ne_bytes());
+        bytes[KEPT..LAST].copy_from_slice(&u32::from(need.kept).to_ne_bytes());
         bytes
     }
 
@@ -83,7 +87,11 @@ impl Ledger {
     /// The user's, or a chosen one.
     pub(super) fn of_user(chosen: Option<PathBuf>) -> Result<Self, Error> {
         if let Some(path) = chosen {
-            return Self::open(path);
+            let ledger = Self::open(path)?;
+            return match ledger.is_one() {
+                Ok(()) => Ok(ledger),
+                Err(source) => Err(Error::Ledger { path: ledger.path, source }),
+            };
         }
         let uid = getuid().as_raw();
         // By the user's number and not by anything in the environment, which a login, cron and sudo set differently.
@@ -122,6 +130,17 @@ impl Ledger {
         }
     }
 
+    /// Whether it is a ledger, or empty: any other file would be written to.
+    fn is_one(&self) -> io::Result<()> {
+        let bytes = self.bytes()?;
+        let slot = |bytes: &[u8]| bytes[LAST..].iter().all(|byte| *byte == 0) && bytes[KEPT] <= 1;
+        match self.file.metadata()?.is_file() && bytes.len().is_multiple_of(SLOT) && bytes.chunks_exact(SLOT).all(slot)
+        {
+            true => Ok(()),
+            false => Err(io::Error::other("it is no ledger; name a file that is one, or is empty, or is not there")),
+        }
+    }
+
     /// The same file, opened once more.
     pub(super) fn again(&self) -> Result<Self, Error> {
         Self::open(self.path.clone())
@@ -147,6 +166,12 @@ impl Ledger {
 
     /// What is written down, dead runs' too.
     pub(super) fn entries(&self) -> io::Result<Vec<Entry>> {
+        let bytes = self.bytes()?;
+        let slots = bytes.chunks_exact(SLOT).enumerate();
+        Ok(slots.filter_map(|(slot, bytes)| Entry::read(slot, bytes)).collect())
+    }
+
+    fn bytes(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut piece = [0; PIECE];
         while bytes.len() < SLOT * SLOTS {
@@ -156,8 +181,7 @@ impl Ledger {
                 break;
             }
         }
-        let slots = bytes.chunks_exact(SLOT).enumerate();
-        Ok(slots.filter_map(|(slot, bytes)| Entry::read(slot, bytes)).collect())
+        Ok(bytes)
     }
 
     /// What runs. The dead are struck out.

@@ -50,6 +50,21 @@ fn a_doctest_and_a_program_elsewhere_see_their_own_folder() {
 }
 
 #[test]
+fn in_a_home_a_program_is_shown_all_the_same() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    fs::create_dir_all(at("target/debug/deps")).unwrap();
+    fs::write(at("target/.rustc_info.json"), "{}").unwrap();
+    let variables = [("CARGO_MANIFEST_DIR", place.path()), ("HOME", place.path())];
+    let shown = Process::of(&caller(place.path(), &variables), &at("target/debug/deps/x-1")).shown;
+    assert!(shown.contains(&at("target")), "{shown:?}");
+    let lone = at("x");
+    assert!(Process::of(&caller(place.path(), &variables), &lone).shown.contains(&lone), "in the home itself");
+    let process = Process::of(&caller(Path::new("/"), &[]), Path::new("/opt/tool/x"));
+    assert!(process.shown.contains(&PathBuf::from("/opt/tool")), "{:?}", process.shown);
+}
+
+#[test]
 fn without_cargo_the_directory_is_all_there_is() {
     let process = Process::of(&caller(Path::new("/work"), &[]), Path::new("/opt/x"));
     assert_eq!((process.root, process.directory, process.target), ("/work".into(), "/work".into(), None));

@@ -312,8 +312,10 @@ fn say(outcome: &Outcome) -> ExitCode {
         }
     }
     results::show(outcome);
-    if io::stderr().is_terminal() {
-        let unfound = outcome.unfound.iter().filter(|_| [126, 127].contains(&outcome.cause.code()));
+    // The report has them in any case.
+    let missing = [126, 127].contains(&outcome.cause.code());
+    if missing || io::stderr().is_terminal() {
+        let unfound = outcome.unfound.iter().filter(|_| missing);
         outcome.notices.iter().chain(unfound).for_each(|notice| tell(format_args!("sandbox: note: {notice}")));
     }
     let code = complain(&outcome.cause);

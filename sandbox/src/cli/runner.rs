@@ -25,7 +25,7 @@ use super::{FAILURE, help, run, tell};
 use crate::caller::Caller;
 use crate::cargo::Process;
 use crate::spec::Spec;
-use crate::sys::signals::die_of;
+use crate::sys::signals::{self, die_of};
 
 /// How long a process may take to end after SIGTERM or SIGINT, unless its user says otherwise: nextest kills us, and with us all we
 /// know of it, after ten seconds.
@@ -109,6 +109,7 @@ fn configured() -> Result<Listing, String> {
 fn natively(run: &run::Arguments) -> ExitCode {
     let mut words = run.command.iter();
     let Some(program) = words.next() else { return refuse("no program given") };
+    signals::heed_file_limit();
     let error = Command::new(program).args(words).exec();
     refuse(&format!("cannot run {program:?} on the host to list its tests: {error}"))
 }
@@ -130,8 +131,11 @@ fn spec(run: &run::Arguments, caller: &Caller, listed: bool) -> Result<Spec, Str
 /// left. (Not by the kernel's signal of a parent's death, which is one of its thread's.)
 fn end_with(pidfd: OwnedFd) {
     let watch = move || {
-        while poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None) == Err(rustix::io::Errno::INTR) {}
-        let _it_ends_us = kill_process(getpid(), Signal::KILL);
+        let mut end = [PollFd::new(&pidfd, PollFlags::IN)];
+        while poll(&mut end, None) == Err(rustix::io::Errno::INTR) {}
+        if end[0].revents().contains(PollFlags::IN) {
+            let _it_ends_us = kill_process(getpid(), Signal::KILL);
+        }
     };
     // Without it we end when our process does.
     let _none = thread::Builder::new().name("caller".to_owned()).spawn(watch);

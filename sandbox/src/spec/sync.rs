@@ -29,9 +29,13 @@ pub struct Sync {
     pub places: Vec<PathBuf>,
 }
 
-/// A pattern for a path below a place.
+/// A pattern for a path below a place; or a file or directory there, with all that is below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Glob(Pattern);
+pub struct Glob {
+    pattern: Pattern,
+    /// If it is a name and no pattern.
+    name: Option<PathBuf>,
+}
 
 impl Glob {
     /// The patterns of a preset of this name, or this pattern.
@@ -45,11 +49,30 @@ impl Glob {
 
     fn one(text: &str) -> Result<Self, String> {
         let names = PRESETS.map(|(name, _)| name).join(", ");
-        let pattern = Pattern::new(text).map_err(|error| format!("{error}; write it as tests/**/*.txt, or {names}"))?;
-        let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-        match !text.is_empty() && Path::new(text).components().all(plain) {
-            true => Ok(Self(pattern)),
-            false => Err(format!("name files below the directory, as tests/**/*.txt does, or {names}")),
+        let mut below = PathBuf::new();
+        for part in Path::new(text).components() {
+            match part {
+                Component::Normal(name) => below.push(name),
+                Component::CurDir => {}
+                _ => return Err(format!("name files below the directory, as tests/**/*.txt does, or {names}")),
+            }
+        }
+        // It was text, all of it.
+        let plain = below.to_string_lossy();
+        if plain.is_empty() {
+            return Err(format!("name files below the directory, as tests/**/*.txt does, or {names}"));
+        }
+        let pattern =
+            Pattern::new(&plain).map_err(|error| format!("{error}; write it as tests/**/*.txt, or {names}"))?;
+        let name = (!plain.contains(['*', '?', '['])).then(|| below.clone());
+        Ok(Self { pattern, name })
+    }
+
+    /// A byte that is no text is a character like any other.
+    fn matches(&self, below: &Path) -> bool {
+        match &self.name {
+            Some(name) => below.starts_with(name),
+            None => self.pattern.matches_with(&below.to_string_lossy(), RULES),
         }
     }
 }
@@ -59,7 +82,7 @@ impl Sync {
     #[must_use]
     pub fn wants(&self, below: &Path) -> bool {
         let hidden = below.components().any(|part| part.as_os_str() == NEVER);
-        !hidden && self.globs.iter().any(|glob| glob.0.matches_path_with(below, RULES))
+        !hidden && self.globs.iter().any(|glob| glob.matches(below))
     }
 }
 
@@ -85,11 +108,21 @@ mod tests {
     }
 
     #[test]
+    fn a_name_need_be_no_text() {
+        use std::os::unix::ffi::OsStrExt;
+        let globs = Glob::parse("**/*.snap").unwrap();
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"t/\xff.snap"));
+        assert!(Sync { globs, places: vec![] }.wants(path));
+    }
+
+    #[test]
     fn a_star_stays_in_its_directory_and_git_is_left_alone() {
         assert!(wants("out/*.txt", "out/a.txt") && !wants("out/*.txt", "out/b/a.txt"));
         assert!(wants("out/**/*.txt", "out/a.txt") && wants("out/**/*.txt", "out/b/c/a.txt"));
+        assert!(wants("./out/./*.txt", "out/a.txt") && wants("out", "out/b/a.txt") && wants("out/", "out/a.txt"));
+        assert!(!wants("out", "outer/a.txt") && wants("out/a.txt", "out/a.txt"));
         assert!(!wants("**", ".git/hooks/post-checkout") && !wants("**/*", "vendor/x/.git/config"));
-        for bad in ["", "/etc/*", "../*", "a/../../b", "a[", "***"] {
+        for bad in ["", ".", "/etc/*", "../*", "a/../../b", "a[", "***"] {
             assert!(Glob::parse(bad).is_err(), "{bad:?}");
         }
     }

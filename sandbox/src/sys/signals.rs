@@ -75,6 +75,11 @@ pub(crate) fn ignore_file_limit() {
     dispose(libc::SIGXFSZ, libc::SIG_IGN);
 }
 
+/// Takes that back, for a program that takes this one's place.
+pub(crate) fn heed_file_limit() {
+    dispose(libc::SIGXFSZ, libc::SIG_DFL);
+}
+
 /// The same in a process that is not ours to set up: for this thread and those it will start.
 pub(crate) fn outlive_file_limit() -> io::Result<()> {
     Ok(SigSet::from(Signal::SIGXFSZ).thread_block()?)

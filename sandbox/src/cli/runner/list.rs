@@ -16,10 +16,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::Stages;
+use crate::cargo::TARGET_MARK;
 use crate::cli::run::{self, Prepared};
 use crate::outcome::Cause;
 use crate::run::{Outcome, Streams};
-use crate::spec::Spec;
+use crate::spec::{Keep, Results, Spec};
 
 /// What nextest asks with; what may follow asks for a part of the list.
 const QUESTION: [&str; 3] = ["--list", "--format", "terse"];
@@ -50,10 +51,11 @@ pub(super) fn is_asked_for(command: &[OsString]) -> bool {
     question == QUESTION && parts.iter().all(|part| PARTS.iter().any(|known| part == known))
 }
 
-/// Sets what holds for such a run: no terminal, nothing to bring back, and an end to what it may say.
+/// Sets what holds for such a run: no terminal, nothing that is kept of it, and an end to what it may say.
 pub(super) fn limit(spec: &mut Spec) {
     spec.terminal = None;
-    spec.results.sync.globs.clear();
+    spec.results = Results::default();
+    spec.keep = Keep::Never;
     spec.output_limit = Some(spec.output_limit.map_or(LONGEST, |limit| limit.min(LONGEST)));
 }
 
@@ -182,7 +184,7 @@ fn files(place: &Path, seen: &mut usize, line: &mut dyn FnMut(&dyn std::fmt::Deb
         if *seen > FILES_MAX {
             return Err(io::Error::other("too many files"));
         }
-        let built = || path.join("CACHEDIR.TAG").exists() || path.ends_with(".git");
+        let built = || path.join(TARGET_MARK).exists() || path.ends_with(".git");
         if !metadata.is_dir() {
             line(&stamp(&path, &metadata));
             if metadata.is_symlink() && !built() {

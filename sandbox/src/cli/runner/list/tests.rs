@@ -25,7 +25,7 @@ fn a_list_is_known_by_all_it_depends_on() {
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name);
     fs::create_dir_all(at("p/target")).unwrap();
-    fs::write(at("p/target/CACHEDIR.TAG"), "").unwrap();
+    fs::write(at("p/target/.rustc_info.json"), "").unwrap();
     fs::write(at("x"), "program").unwrap();
     let parsed = Cli::try_parse_from(["sandbox", "run", "true"]).unwrap();
     let Verb::Run(arguments) = parsed.verb else { panic!("not run") };
@@ -63,7 +63,7 @@ fn a_list_is_known_by_all_it_depends_on() {
     fs::remove_file(at("elsewhere")).unwrap();
     fs::create_dir(at("elsewhere")).unwrap();
     assert!(name(&spec).is_err(), "a directory elsewhere is not looked through");
-    fs::write(at("elsewhere/CACHEDIR.TAG"), "").unwrap();
+    fs::write(at("elsewhere/.rustc_info.json"), "").unwrap();
     assert!(name(&spec).is_ok(), "what was built may lie anywhere");
 }
 
