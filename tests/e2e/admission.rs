@@ -20,7 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_machine_waits_until_another_has_ended),
     case!(the_dead_take_no_room),
     case!(a_wait_ends_by_a_signal),
-    case!(without_a_ledger_a_run_goes_on),
+    case!(a_ledger_that_cannot_be_used_ends_the_run),
 ];
 
 type Result = std::result::Result<(), String>;
@@ -105,7 +105,7 @@ fn a_wait_ends_by_a_signal() -> Result {
     Ok(())
 }
 
-fn without_a_ledger_a_run_goes_on() -> Result {
+fn a_ledger_that_cannot_be_used_ends_the_run() -> Result {
     let bench = Bench::new();
     let notes = bench.path().join("notes");
     std::fs::write(&notes, [b'x'; 64]).map_err(|error| error.to_string())?;
