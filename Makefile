@@ -107,10 +107,10 @@ $(SUITES) &:
 	$(CARGO) install --quiet --locked --root $(TOOLS) pjdfstest@0.2.2 fsx@0.3.2
 
 # The same cases on both engines, here and in a guest with virtualization (docs/testing.md).
-# A shell has what it starts in the background ignore SIGINT, and nohup SIGHUP; then so does `sandbox`, rightly. Its tests want to
-# send both.
+# A shell has what it starts in the background ignore SIGINT and SIGQUIT, and nohup SIGHUP; then so does `sandbox`, rightly. Its tests
+# want to send all of them.
 E2E = SANDBOX_BIN=$(abspath $(SANDBOX)) SANDBOX_TOOLS=$(abspath $(TOOLS)/bin) \
-      env --default-signal=INT,HUP $(CARGO) test --locked -p tests --test e2e
+      env --default-signal=INT,QUIT,HUP $(CARGO) test --locked -p tests --test e2e
 
 e2e: e2e-qemu e2e-kvm
 
