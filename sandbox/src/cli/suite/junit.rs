@@ -6,11 +6,12 @@ use std::path::Path;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
+use crate::junit;
 use crate::outcome::Verdict;
 use crate::suite::{Attempt, Record};
 
 pub(super) fn write(path: &Path, name: &str, records: &[Record], skipped: &[String]) -> Result<(), String> {
-    let text = report(name, records, skipped).to_string().map_err(|error| error.to_string())?;
+    let text = junit::text(&report(name, records, skipped)).map_err(|error| error.to_string())?;
     fs::write(path, text).map_err(|error| error.to_string())
 }
 
