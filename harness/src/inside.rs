@@ -12,7 +12,7 @@ use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 use sandbox::caller::Caller;
 use sandbox::cargo::Process;
-use sandbox::suite::{Plan, Test, directory, refusal};
+use sandbox::suite::{Plan, Test, directory, hold, refusal};
 use sandbox::{Cause, Verdict};
 
 use crate::machine::Registered;
@@ -57,6 +57,13 @@ pub(crate) fn perform(test: &Registered) -> (Verdict, String) {
     let (plan, place) = match plan(test) {
         Ok(planned) => planned,
         Err(cause) => return (Verdict::Infrastructure, refusal(&cause)),
+    };
+    let _held = match hold(&place) {
+        Ok(held) => held,
+        Err(error) => {
+            let words = format!("cannot leave evidence in {}: {error}; {EVIDENCE} may name a place", place.display());
+            return (Verdict::Infrastructure, refusal(&Cause::SetupError(words)));
+        }
     };
     let name = test.name();
     // nextest keeps what is written and shows it with the test.

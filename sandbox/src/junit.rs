@@ -6,10 +6,26 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite, XmlString};
+use quick_junit::{
+    NonSuccessKind, NonSuccessReruns, Report, SerializeError, TestCase, TestCaseStatus, TestRerun, TestSuite, XmlString,
+};
 
 use crate::outcome::Verdict;
 use crate::report::kept::Kept;
+
+/// A report as text. What XML has no way to write, wherever a test has printed it or was named so, is replaced: one such character,
+/// and no reader takes the file.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn text(report: &Report) -> Result<String, SerializeError> {
+    Ok(report.to_string()?.replace(|letter| !is_char(letter), "\u{FFFD}"))
+}
+
+/// Whether a character may be in a file of XML (XML 1.0, production 2, Char).
+fn is_char(letter: char) -> bool {
+    matches!(letter, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}')
+}
 
 /// What our report says of an attempt at a test: why nothing is known of it, if so.
 type Lost<'a> = Option<&'a Kept>;
@@ -101,11 +117,10 @@ fn settle(case: &mut TestCase, suite: &str, run: Option<&str>, reports: &Reports
         // The last attempt is the one that passed; should we say otherwise, that is no pass.
         TestCaseStatus::Success { flaky_runs } => {
             flaky_runs.iter_mut().enumerate().for_each(|(earlier, run)| reword(run, lost(earlier + 1)));
-            if let Some(report) = lost(flaky_runs.len() + 1) {
-                let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-                let (ty, message) = words(report);
-                status.set_type(ty).set_message(message);
-                case.status = status;
+            let last = lost(flaky_runs.len() + 1);
+            if last.is_some() {
+                let runs = std::mem::take(flaky_runs);
+                unpass(case, runs, last);
             }
         }
         // The first attempt is the test's, and those after it are its reruns.
@@ -114,13 +129,34 @@ fn settle(case: &mut TestCase, suite: &str, run: Option<&str>, reports: &Reports
             if let Some(report) = lost(1) {
                 let (own, text) = words(report);
                 (*ty, *message) = (Some(own), Some(text));
-                // What one attempt has found, another's loss does not undo.
-                let known = reruns.runs.iter().any(|run| run.kind == NonSuccessKind::Failure);
-                *kind = if known { NonSuccessKind::Failure } else { NonSuccessKind::Error };
+                *kind = known(&reruns.runs);
             }
         }
         TestCaseStatus::Skipped { .. } => {}
     }
+}
+
+/// What attempts come to of which none has passed: what one has found, another's loss does not undo.
+fn known(runs: &[TestRerun]) -> NonSuccessKind {
+    let failed = runs.iter().any(|run| run.kind == NonSuccessKind::Failure);
+    if failed { NonSuccessKind::Failure } else { NonSuccessKind::Error }
+}
+
+/// Takes back a test's pass, of whose last attempt nothing is known: the first of all attempts becomes the test's, and the rest its
+/// reruns, as in every test that has not passed.
+fn unpass(case: &mut TestCase, mut runs: Vec<TestRerun>, lost: Lost<'_>) {
+    let mut last = TestRerun::new(NonSuccessKind::Error);
+    reword(&mut last, lost);
+    (last.timestamp, last.time) = (case.timestamp, case.time);
+    (last.system_out, last.system_err) = (case.system_out.take(), case.system_err.take());
+    runs.push(last);
+    let kind = known(&runs);
+    let first = runs.remove(0);
+    (case.timestamp, case.time) = (first.timestamp, first.time);
+    (case.system_out, case.system_err) = (first.system_out, first.system_err);
+    let reruns = NonSuccessReruns { runs, ..NonSuccessReruns::default() };
+    let description = first.description.or(first.stack_trace);
+    case.status = TestCaseStatus::NonSuccess { kind, message: first.message, ty: first.ty, description, reruns };
 }
 
 fn reword(run: &mut TestRerun, lost: Lost<'_>) {

@@ -9,7 +9,7 @@ mod evidence;
 mod plan;
 
 pub use attempt::Attempt;
-pub use evidence::directory;
+pub use evidence::{directory, hold};
 pub use plan::Plan;
 
 use std::ffi::OsString;
@@ -99,9 +99,9 @@ impl Record {
         Self { name: name.to_owned(), attempts: verdicts.iter().map(attempt).collect(), line: "sandbox run".into() }
     }
 
-    /// Of a test of which nothing was heard again.
-    pub(crate) fn lost(name: &str) -> Self {
-        let attempt = Attempt::lost("sandbox itself has failed; its own words are above");
+    /// Of a test of which nothing was heard again, for this reason.
+    pub(crate) fn lost(name: &str, why: &str) -> Self {
+        let attempt = Attempt::lost(why);
         Self { name: name.to_owned(), attempts: vec![attempt], line: OsString::new() }
     }
 
@@ -146,7 +146,9 @@ impl Record {
                 text.push_str(&format!("evidence: {} ({})\n", place.display(), evidence::NAMES));
             }
         }
-        text.push_str(&format!("repeat: {}", self.line.display()));
+        if !self.line.is_empty() {
+            text.push_str(&format!("repeat: {}", self.line.display()));
+        }
         text
     }
 
@@ -160,7 +162,7 @@ impl Record {
             let lines: Vec<&str> = whole.lines().collect();
             let from = lines.len().saturating_sub(most);
             if !lines.is_empty() {
-                let part = if from > 0 { format!(", the last {most} of {} lines", lines.len()) } else { String::new() };
+                let part = if from > 0 { format!(", the last {most} lines") } else { String::new() };
                 text.push_str(&format!("\n{name}{part}:"));
             }
             lines.iter().skip(from).for_each(|line| text.push_str(&format!("\n  {line}")));

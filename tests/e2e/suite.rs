@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `sandbox suite`: each test has a verdict of its own, whatever the others do to their machines.
 
+mod course;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -18,6 +20,9 @@ macro_rules! case {
     ($name:ident) => {
         Case { name: concat!("suite::", stringify!($name)), needs: &[], body: $name }
     };
+    (course::$name:ident) => {
+        Case { name: concat!("suite::course::", stringify!($name)), needs: &[], body: course::$name }
+    };
 }
 
 pub(crate) const CASES: &[Case] = &[
@@ -30,6 +35,10 @@ pub(crate) const CASES: &[Case] = &[
     case!(files_and_places_are_the_suites),
     case!(the_example_of_the_documentation_runs),
     case!(examples_of_help_run),
+    case!(course::two_runs_wait_for_each_other),
+    case!(course::a_signal_leaves_what_is_known),
+    case!(course::what_cannot_be_written_is_no_failure),
+    case!(course::results_that_are_missing_are_told),
 ];
 
 type Result = std::result::Result<(), String>;
@@ -177,7 +186,8 @@ fn what_was_not_run_has_no_verdict() -> Result {
 fn begun(bench: &Bench, words: &[&str]) -> std::result::Result<(Running, Pid), String> {
     fs::create_dir(bench.path().join("out")).map_err(|error| error.to_string())?;
     let one = "[[test]]\nname = 'one'\ncommand = 'touch /out/begun; sleep 600'\nvolumes = ['out:/out']\nretries = 1\n";
-    write(bench, &(one.to_owned() + "[[test]]\nname = 'two'\ncommand = 'true'\n"));
+    let quick = |name: &str| format!("[[test]]\nname = '{name}'\ncommand = 'true'\n");
+    write(bench, &(quick("zero") + one + &quick("two")));
     let suite = suite(bench, &[&["suite.toml", "--test-threads", "1"], words].concat()).spawn();
     let deadline = Instant::now() + tier::patient(Duration::from_secs(60));
     while !bench.path().join("out/begun").exists() {

@@ -107,7 +107,8 @@ Exit status:
   0    every test passed
   101  a test failed
   125  none failed, but of some nothing is known: their machine did not come up
-       or was lost (JUnit's error); or the suite could not be read.";
+       or was lost (JUnit's error); or the suite could not be read, or its
+       results not written.";
 
 /// Of `sandbox trust`.
 pub(super) const TRUST: &str = "\

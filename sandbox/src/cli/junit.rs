@@ -11,7 +11,7 @@ use clap::Args;
 use quick_junit::Report;
 
 use super::{FAILURE, tell};
-use crate::junit::{Reports, join};
+use crate::junit::{self, Reports, join};
 use crate::report::kept;
 
 pub(super) const EXAMPLES: &str = "\
@@ -74,7 +74,7 @@ fn carry_out(arguments: Arguments) -> Result<(), Error> {
     for place in &places {
         reports.extend(kept::read(place)?);
     }
-    let mut text = join(files, &Reports::new(&reports)).to_string()?.into_bytes();
+    let mut text = junit::text(&join(files, &Reports::new(&reports)))?.into_bytes();
     if text.last() != Some(&b'\n') {
         text.push(b'\n');
     }

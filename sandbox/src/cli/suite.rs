@@ -7,11 +7,13 @@
 mod expect;
 mod file;
 mod junit;
+mod mimic;
 
 use std::env;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Args;
 use libtest_mimic::{ColorSetting, Failed, FormatSetting, Trial};
@@ -21,6 +23,7 @@ use super::{FAILURE, config, tell};
 use crate::caller::Caller;
 use crate::outcome::Verdict;
 use crate::suite::{self, Plan, Record, Test};
+use crate::sys::signals;
 
 /// Which suite, and what of it.
 #[derive(Debug, Args)]
@@ -73,6 +76,9 @@ pub struct Arguments {
 /// Lines of output shown with a failure; all of it is kept.
 const LINES: usize = 20;
 
+/// What is said if standard output takes no more.
+const UNSEEN: &str = "cannot write to standard output: is its disk full, or its reader gone?";
+
 /// Carries out `sandbox suite`.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
@@ -115,46 +121,104 @@ fn attempt(arguments: &Arguments) -> Result<ExitCode, String> {
         let trials = ready
             .into_iter()
             .map(|ready| Trial::test(ready.entry.name, || Ok(())).with_ignored_flag(ready.entry.ignored));
-        let _counted = libtest_mimic::run(&chosen, trials.collect());
-        return Ok(ExitCode::SUCCESS);
+        return if mimic::run(&chosen, trials.collect()) { Ok(ExitCode::SUCCESS) } else { Err(UNSEEN.to_owned()) };
     }
-    let (records, skipped) = conduct(&chosen, ready);
-    for record in records.iter().filter(|record| record.is_flaky()) {
-        tell(format_args!("sandbox: flaky: {} passed, but only at attempt {}", record.name, record.attempts.len()));
+    let _held = suite::hold(&evidence).map_err(|error| {
+        format!("cannot leave evidence in {}: {error}; name another place with --evidence", evidence.display())
+    })?;
+    let junit = arguments.junit.as_deref().map(junit::Output::open).transpose()?;
+    let watched = junit.is_some();
+    let results = Arc::new(Mutex::new(Results { suite: suite.name, junit, ..Results::default() }));
+    if watched {
+        watch(&results, caller.ignored).map_err(|error| format!("cannot wait for signals: {error}"))?;
     }
-    if let Some(path) = &arguments.junit {
-        junit::write(path, &suite.name, &records, &skipped)
-            .map_err(|why| format!("cannot write {}: {why}", path.display()))?;
+    let seen = conduct(&chosen, ready, &results);
+    let mut results = lock(&results);
+    let why = if seen { "sandbox itself has failed; its own words are above" } else { UNSEEN };
+    let written = results.close(why);
+    let known = written.is_ok() && seen;
+    for why in written.err().into_iter().chain((!seen).then(|| UNSEEN.to_owned())) {
+        tell(format_args!("sandbox: {why}"));
     }
-    Ok(suite::exit_code(records.iter().map(Record::verdict)))
+    let verdicts = results.records.iter().map(Record::verdict);
+    Ok(suite::exit_code(verdicts.chain((!known).then_some(Verdict::Infrastructure))))
 }
 
-/// Has libtest-mimic run what is chosen. What became of those, and which were passed over as ignored.
-fn conduct(chosen: &libtest_mimic::Arguments, ready: Vec<Ready>) -> (Vec<Record>, Vec<String>) {
-    let (sender, records) = mpsc::channel();
-    let (mut begun, mut skipped, mut trials) = (Vec::new(), Vec::new(), Vec::new());
+/// Has what is known go to JUnit's file, and then us, if a signal ends us. For the thread that starts all others.
+fn watch(results: &Arc<Mutex<Results>>, ignored: u64) -> io::Result<()> {
+    let results = Arc::clone(results);
+    signals::at_end(ignored, move |signal| {
+        let why = format!("signal {signal} ended the suite before this test had ended");
+        if let Err(why) = lock(&results).close(&why) {
+            tell(format_args!("sandbox: {why}"));
+        }
+    })
+}
+
+/// Has libtest-mimic run what is chosen; whether its words were written.
+fn conduct(chosen: &libtest_mimic::Arguments, ready: Vec<Ready>, results: &Arc<Mutex<Results>>) -> bool {
+    let mut trials = Vec::new();
     for ready in ready {
-        let (name, ignored, sender) = (ready.entry.name.clone(), ready.entry.ignored, sender.clone());
+        let (name, ignored, shared) = (ready.entry.name.clone(), ready.entry.ignored, Arc::clone(results));
         let trial = Trial::test(name.clone(), move || {
             let record = ready.run();
             let (verdict, message) = (record.verdict(), record.message() + &record.output(LINES));
-            // The receiver outlives every trial.
-            let _sent = sender.send(record);
+            lock(&shared).records.push(record);
             if verdict == Verdict::Pass { Ok(()) } else { Err(Failed::from(message)) }
         })
         .with_ignored_flag(ignored);
         if !chosen.is_filtered_out(&trial) {
-            let list = if chosen.is_ignored(&trial) { &mut skipped } else { &mut begun };
+            let mut results = lock(results);
+            let list = if chosen.is_ignored(&trial) { &mut results.skipped } else { &mut results.begun };
             list.push(name);
         }
         trials.push(trial);
     }
-    let _counted = libtest_mimic::run(chosen, trials);
-    let mut records: Vec<Record> = records.try_iter().collect();
-    // A panic of ours is caught with each test, and must not look like one that was never there.
-    begun.retain(|name| !records.iter().any(|record| record.name == *name));
-    records.extend(begun.iter().map(|name| Record::lost(name)));
-    (records, skipped)
+    mimic::run(chosen, trials)
+}
+
+/// What is known of a suite so far.
+#[derive(Debug, Default)]
+struct Results {
+    suite: String,
+    junit: Option<junit::Output>,
+    records: Vec<Record>,
+    /// What was chosen, and what of that was passed over as ignored.
+    begun: Vec<String>,
+    skipped: Vec<String>,
+    closed: bool,
+}
+
+impl Results {
+    /// Once nothing more can come: of the rest nothing is known, for this reason. A panic of ours is caught with each test, and must not
+    /// look like one that was never there.
+    fn close(&mut self, why: &str) -> Result<(), String> {
+        if std::mem::replace(&mut self.closed, true) {
+            return Ok(());
+        }
+        let begun = std::mem::take(&mut self.begun);
+        let lost = begun.iter().filter(|name| !self.records.iter().any(|record| record.name == **name));
+        let lost: Vec<Record> = lost.map(|name| Record::lost(name, why)).collect();
+        self.records.extend(lost);
+        for record in self.records.iter().filter(|record| record.verdict() == Verdict::Pass) {
+            if record.is_flaky() {
+                let attempts = record.attempts.len();
+                tell(format_args!("sandbox: flaky: {} passed, but only at attempt {attempts}", record.name));
+            }
+            for note in record.attempts.iter().flat_map(|attempt| &attempt.notes) {
+                tell(format_args!("sandbox: {}: {note}", record.name));
+            }
+        }
+        match self.junit.take() {
+            Some(junit) => junit.write(&self.suite, &self.records, &self.skipped),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Nothing that holds the lock leaves it half done.
+fn lock(results: &Mutex<Results>) -> MutexGuard<'_, Results> {
+    results.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Ready {

@@ -2,6 +2,7 @@
 //! One attempt at a test: one run, and what it says.
 
 use std::io;
+use std::iter;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,15 @@ use crate::report::{Report, kept};
 use crate::run::Outcome;
 use crate::stages::Stages;
 use crate::sys::signals;
+
+/// How the words begin about results of which there are none.
+const MISSING: &str = "the command's results: ";
+
+/// How they go on if the guest had nothing to tell, and not we no room for it.
+const UNREAD: &str = "the guest could not read ";
+
+/// Most notes about results.
+const NOTES: usize = 10;
 
 /// How a test went once.
 #[derive(Debug)]
@@ -27,7 +37,9 @@ pub struct Attempt {
     pub never_began: bool,
     /// How long it took.
     pub time: Duration,
-    /// What it wrote to standard output and standard error, unless it passed.
+    /// What of the command's results was not brought out, though it passed; a line for each.
+    pub notes: Vec<String>,
+    /// The end of what it wrote to standard output and standard error, unless it passed.
     pub output: [Vec<u8>; 2],
     /// Where it left what tells why it did not pass.
     pub evidence: Option<PathBuf>,
@@ -42,6 +54,7 @@ impl Attempt {
             words: words.into(),
             never_began: false,
             time: Duration::ZERO,
+            notes: Vec::new(),
             output: [Vec::new(), Vec::new()],
             evidence: None,
         }
@@ -68,9 +81,14 @@ impl Attempt {
     fn run(test: &Test<'_>, number: usize) -> io::Result<Self> {
         signals::outlive_file_limit()?;
         let (mut evidence, streams) = Evidence::begin(&test.place, number, test.input, test.echo)?;
-        let outcome = crate::run(&test.plan.spec, streams, None);
-        let (stdout, stderr) = evidence.output()?;
+        let mut outcome = crate::run(&test.plan.spec, streams, None);
+        told(&mut outcome);
+        let ([stdout, stderr], unseen) = evidence.output()?;
         let (verdict, mut words) = judge(test, &outcome, &stdout, &stderr);
+        if verdict == Verdict::Fail {
+            words.push_str(&unseen);
+        }
+        let mut notes = notes(&outcome);
         let report = Report::new(&outcome, Some(&test.plan.spec));
         keep(&report);
         let cause = &outcome.cause;
@@ -80,11 +98,16 @@ impl Attempt {
             evidence.discard();
             (None, [Vec::new(), Vec::new()])
         } else {
+            notes.drain(..).for_each(|note| words.push_str(&format!("\n{note}")));
+            let ends = evidence.ends().unwrap_or_else(|error| {
+                words.push_str(&format!("\ncannot read again what it wrote: {error}"));
+                [Vec::new(), Vec::new()]
+            });
             let kept = evidence.keep(&outcome, &report, &test.plan.line(input.as_deref()));
             if let Err(error) = &kept {
                 words.push_str(&format!("\ncannot keep what tells of it in {:?}: {error}", test.place));
             }
-            (kept.ok(), [stdout, stderr])
+            (kept.ok(), ends)
         };
         Ok(Self {
             verdict,
@@ -92,6 +115,7 @@ impl Attempt {
             words,
             // What it reads of its input it reads from the beginning again.
             never_began: cause.may_pass() && outcome.never_started(),
+            notes,
             evidence,
             output,
             ..Self::of(verdict, String::new())
@@ -106,18 +130,84 @@ fn keep(report: &Report) {
     }
 }
 
+/// Has a command that ended well end so, though the guest had not what was to be brought out of it: that is the command's doing and
+/// no machine's. Of one that ended otherwise the run says it so already.
+fn told(outcome: &mut Outcome) {
+    let Cause::SetupError(words) = &outcome.cause else { return };
+    let why = words.strip_prefix("cannot keep the command's results: ");
+    if let Some(why) = why.filter(|why| why.starts_with(UNREAD)) {
+        let missing = format!("{MISSING}{why}");
+        outcome.results.left.push(missing);
+        outcome.cause = Cause::Exited(0);
+    }
+}
+
+/// What of the results there is not.
+fn notes(outcome: &Outcome) -> Vec<String> {
+    let left = outcome.results.left.iter().filter(|left| !left.starts_with(MISSING));
+    let mut notes: Vec<String> = left.take(NOTES).map(|left| format!("left out: {left}")).collect();
+    if outcome.results.left.len() > NOTES {
+        notes.push(format!("left out: {} more", outcome.results.left.len() - NOTES));
+    }
+    if outcome.results.uncommitted {
+        notes.push("nothing was committed, since the command did not succeed".to_owned());
+    }
+    notes
+}
+
 /// A run that says nothing of the command is not shown to the judge.
 fn judge(test: &Test<'_>, outcome: &Outcome, stdout: &[u8], stderr: &[u8]) -> (Verdict, String) {
     let cause = &outcome.cause;
     let (verdict, mut words) = match cause.verdict() {
         Verdict::Infrastructure => (Verdict::Infrastructure, cause.to_string()),
-        Verdict::Pass | Verdict::Fail => match (test.judge)(cause, stdout, stderr) {
-            Ok(()) => return (Verdict::Pass, String::new()),
-            Err(words) => (Verdict::Fail, words),
-        },
+        Verdict::Pass | Verdict::Fail => {
+            let missing: Vec<String> =
+                outcome.results.left.iter().filter(|left| left.starts_with(MISSING)).cloned().collect();
+            let ours = missing.iter().filter_map(|left| left.strip_prefix(MISSING)).any(|why| !why.starts_with(UNREAD));
+            match (test.judge)(cause, stdout, stderr) {
+                Ok(()) if missing.is_empty() => return (Verdict::Pass, String::new()),
+                Ok(()) if ours => (Verdict::Infrastructure, missing.join("\n")),
+                Ok(()) => (Verdict::Fail, missing.join("\n")),
+                Err(words) => (Verdict::Fail, iter::once(words).chain(missing).collect::<Vec<_>>().join("\n")),
+            }
+        }
     };
     for hit in outcome.hits.iter().filter(|hit| !(hit.ended && cause.needs_words())) {
         words.push_str(&format!("\n{}", hit.words));
     }
     (verdict, words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_command_did_not_make_is_its_failure() {
+        let words = "cannot keep the command's results: the guest could not read \"/x\": No such file or directory";
+        let outcome = |words: &str| {
+            let mut outcome = Outcome::refused(Cause::SetupError(words.to_owned()), Stages::begin());
+            told(&mut outcome);
+            outcome
+        };
+        let missing = outcome(words);
+        assert_eq!(missing.cause, Cause::Exited(0));
+        assert_eq!(
+            missing.results.left,
+            ["the command's results: the guest could not read \"/x\": No such file or directory"]
+        );
+        assert!(notes(&missing).is_empty(), "it is said already");
+        let ours = "cannot keep the command's results: cannot write \"/x\": No space left on device";
+        assert_eq!(outcome(ours).cause, Cause::SetupError(ours.to_owned()));
+    }
+
+    #[test]
+    fn what_was_left_out_is_noted() {
+        let mut outcome = Outcome::refused(Cause::Exited(3), Stages::begin());
+        outcome.results.left = (0..12).map(|number| format!("{number}: a FIFO")).collect();
+        outcome.results.uncommitted = true;
+        let notes = notes(&outcome);
+        assert_eq!((notes[0].as_str(), notes[10].as_str()), ("left out: 0: a FIFO", "left out: 2 more"));
+        assert!(notes[11].starts_with("nothing was committed"));
+    }
 }

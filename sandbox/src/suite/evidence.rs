@@ -2,15 +2,16 @@
 //! Where a test's output goes while it runs, and what is kept beside it if the test does not pass.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
+use crate::cli::tell;
 use crate::report::Report;
 use crate::run::{Outcome, Streams};
 
@@ -19,6 +20,10 @@ pub(super) const NAMES: &str = "stdout, stderr, console, report.json, repeat.sh"
 
 /// All files that there may be in an attempt's directory.
 const FILES: [&str; 6] = ["stdout", "stderr", "stdin", "console", "report.json", "repeat.sh"];
+
+/// Most of an output that is looked at, and most that is shown in a record: what a test writes must not decide how much memory we need.
+const JUDGED: u64 = 64 << 20;
+const SHOWN: u64 = 1 << 20;
 
 /// Longest name of a directory; file systems take 255 bytes.
 const LONGEST: usize = 100;
@@ -35,6 +40,33 @@ pub(super) struct Evidence {
 /// Where an attempt's standard input is kept.
 pub(super) fn input(place: &Path, attempt: usize) -> PathBuf {
     place.join(attempt.to_string()).join("stdin")
+}
+
+/// Has a place of evidence for this process alone until the file is closed, as its death does too: what another run leaves there would
+/// be taken for an earlier time's. Waits for the one that has it.
+///
+/// # Errors
+/// That there is no such directory, and none can be made.
+pub fn hold(place: &Path) -> io::Result<File> {
+    let mut told = false;
+    loop {
+        fs::create_dir_all(place)?;
+        // The directory itself is locked (flock(2)), for a file would have to stay there. Where a file system has no locks we go on
+        // without, as cargo does.
+        let directory = File::open(place)?;
+        if let Err(TryLockError::WouldBlock) = directory.try_lock() {
+            if !told {
+                tell(format_args!("sandbox: waits for another run of this suite, which has {}", place.display()));
+            }
+            told = true;
+            directory.lock()?;
+        }
+        // Whoever had it may have removed it, as a test does that has passed.
+        let own = directory.metadata()?;
+        if fs::metadata(place).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())) {
+            return Ok(directory);
+        }
+    }
 }
 
 /// Removes what an earlier time has left in a test's directory. That may be one of the user's, so it goes by name.
@@ -98,18 +130,39 @@ impl Evidence {
         Ok(writer.into())
     }
 
-    /// What the command wrote, when the run is over.
-    pub(super) fn output(&mut self) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    /// What the command wrote, when the run is over: what is to be looked at of it, and what is to be said if that is not all.
+    pub(super) fn output(&mut self) -> io::Result<([Vec<u8>; 2], String)> {
         for echo in self.echoes.drain(..) {
             echo.join().unwrap_or_else(|_| Err(io::Error::other("a thread that passes output on panicked")))?;
         }
-        let mut texts = [Vec::new(), Vec::new()];
-        for (text, file) in texts.iter_mut().zip(&mut self.outputs) {
+        let (mut texts, mut note) = ([Vec::new(), Vec::new()], String::new());
+        for ((text, file), name) in texts.iter_mut().zip(&mut self.outputs).zip(FILES) {
+            let whole = file.metadata()?.len();
+            if whole > JUDGED {
+                note.push_str(&format!(
+                    "\nonly the first {} MiB of {name} were looked at, of {whole} bytes",
+                    JUDGED >> 20
+                ));
+            }
             file.rewind()?;
-            file.read_to_end(text)?;
+            file.take(JUDGED).read_to_end(text)?;
         }
-        let [stdout, stderr] = texts;
-        Ok((stdout, stderr))
+        Ok((texts, note))
+    }
+
+    /// The end of it, for people.
+    pub(super) fn ends(&mut self) -> io::Result<[Vec<u8>; 2]> {
+        let mut texts = [Vec::new(), Vec::new()];
+        for ((text, file), name) in texts.iter_mut().zip(&mut self.outputs).zip(FILES) {
+            let before = file.metadata()?.len().saturating_sub(SHOWN);
+            if before > 0 {
+                let path = self.place.join(name);
+                text.extend(format!("[{before} bytes before this are in {}]\n", path.display()).into_bytes());
+            }
+            file.seek(SeekFrom::Start(before))?;
+            file.take(SHOWN).read_to_end(text)?;
+        }
+        Ok(texts)
     }
 
     /// Adds what else is known. A machine without a word on its console leaves an empty file.
@@ -182,7 +235,53 @@ mod tests {
         clear(place.path());
         fs::create_dir(at("1")).expect("a directory can be made");
         fs::write(at("1/stdout"), "another's").expect("a file can be made");
-        assert_eq!(evidence.output().expect("it is there").0, b"own");
+        let (output, note) = evidence.output().expect("it is there");
+        assert_eq!((output, note.as_str()), ([b"own".to_vec(), Vec::new()], ""));
+        assert_eq!(evidence.ends().expect("it is there"), [b"own".to_vec(), Vec::new()]);
+    }
+
+    #[test]
+    fn a_flood_is_not_taken_into_memory() {
+        let place = tempfile::tempdir().expect("a directory can be made");
+        let (mut evidence, streams) = Evidence::begin(place.path(), 1, b"", false).expect("it can be made");
+        let mut stdout = File::from(streams.stdout);
+        stdout.set_len(JUDGED).and_then(|()| stdout.seek(SeekFrom::End(0))).expect("it can be made so long");
+        stdout.write_all(b"end").expect("it can be written");
+        let ([text, _], note) = evidence.output().expect("it is there");
+        assert_eq!(text.len() as u64, JUDGED);
+        assert_eq!(note, "\nonly the first 64 MiB of stdout were looked at, of 67108867 bytes");
+        let [text, other] = evidence.ends().expect("it is there");
+        let told = format!("[66060291 bytes before this are in {}]\n", place.path().join("1/stdout").display());
+        assert!(text.starts_with(told.as_bytes()) && text.ends_with(b"\0end") && other.is_empty());
+        assert_eq!(text.len() as u64, SHOWN + told.len() as u64);
+    }
+
+    #[test]
+    fn one_run_at_a_time_has_a_place() {
+        let place = tempfile::tempdir().expect("a directory can be made");
+        let place = place.path().join("new/place");
+        let held = hold(&place).expect("nobody has it");
+        let other = File::open(&place).expect("it is there");
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        let waits = thread::spawn({
+            let place = place.clone();
+            move || hold(&place).map(|_held| fs::exists(place.join("left")))
+        });
+        fs::write(place.join("left"), "").expect("a file can be made");
+        drop(held);
+        assert!(waits.join().expect("no panic").expect("it gets it").expect("it can be looked at"));
+        assert!(hold(&place.join("left")).is_err(), "it is no directory");
+
+        let (place, held) = (place.join("gone"), hold(&place.join("gone")).expect("nobody has it"));
+        let waits = thread::spawn({
+            let place = place.clone();
+            move || hold(&place)
+        });
+        thread::sleep(std::time::Duration::from_millis(20));
+        fs::remove_dir(&place).expect("it is empty");
+        drop(held);
+        let _held = waits.join().expect("no panic").expect("it gets another");
+        assert!(matches!(File::open(&place).expect("it is there").try_lock(), Err(TryLockError::WouldBlock)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 /// Signals that end a run: hang-up, interrupt, termination.
 pub(crate) const ENDING: [i32; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
@@ -83,6 +84,24 @@ pub(crate) fn heed_file_limit() {
 /// The same in a process that is not ours to set up: for this thread and those it will start.
 pub(crate) fn outlive_file_limit() -> io::Result<()> {
     Ok(SigSet::from(Signal::SIGXFSZ).thread_block()?)
+}
+
+/// Has something done first if a signal comes that ends us, but for those that our caller has us ignore (as [`Signals::block`] takes
+/// them). For the thread that starts all others, which inherit that they are not the one to take it.
+pub(crate) fn at_end(ignored: u64, act: impl FnOnce(i32) + Send + 'static) -> io::Result<()> {
+    let mut set = SigSet::empty();
+    for signal in ENDING.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0) {
+        set.add(Signal::try_from(signal)?);
+    }
+    set.thread_block()?;
+    // It waits as long as there is a process: joined by nobody.
+    thread::Builder::new().name("end".to_owned()).spawn(move || {
+        if let Ok(signal) = set.wait() {
+            act(signal as i32);
+            die_of(signal as i32);
+        }
+    })?;
+    Ok(())
 }
 
 impl Signals {

@@ -43,6 +43,11 @@ impl Expect {
         Ok(Self { end, stdout: output("stdout")?, stderr: output("stderr")? })
     }
 
+    /// Whether its command has to succeed.
+    pub(super) fn is_success(&self) -> bool {
+        self.end == Cause::Exited(0)
+    }
+
     /// What is not as expected, if anything is.
     pub(super) fn judge(&self, cause: &Cause, stdout: &[u8], stderr: &[u8]) -> Result<(), String> {
         if *cause != self.end {

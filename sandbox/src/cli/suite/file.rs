@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use toml::{Table, Value};
@@ -50,6 +51,17 @@ struct Needs {
 const FILE: [&str; 3] = ["name", "defaults", "test"];
 const TEST: [&str; 9] = ["name", "command", "stdin", "stdin_file", "status", "signal", "stdout", "stderr", "ignored"];
 const NEEDS: [&str; 4] = ["workdir", "root", "files", "retries"];
+
+/// Keys of a configuration that a test has no use for, and what there is instead.
+const ELSEWHERE: [(&str, &str); 4] = [
+    ("diff", "a suite shows no listing; copy_out brings out what a test makes"),
+    ("keep", "a test that does not pass leaves its evidence in any case, one that does leaves none"),
+    ("keep_dir", "--evidence says where evidence is left"),
+    (
+        "usage",
+        "a suite shows no table; report.json has the figures of a test that did not pass, SANDBOX_REPORTS those of all",
+    ),
+];
 
 /// A test without bounds would hang a suite, or fill the disk with its output.
 const BOUNDS: &str = "timeout = '5m'\noutput_limit = '16M'";
@@ -155,11 +167,16 @@ impl Entry {
             }
             (None, None) => Vec::new(),
         };
+        let expect = Expect::read(test)?;
+        // Nothing of what any other end leaves is committed: accepted, it would do nothing.
+        if needs.settings.contains_key("commit") && !expect.is_success() {
+            return Err("commit: only what a command with status 0 has changed is committed; use copy_out".to_owned());
+        }
         Ok(Self {
             name: name.to_owned(),
             command,
             input,
-            expect: Expect::read(test)?,
+            expect,
             retries: needs.retries.unwrap_or(0),
             ignored: test.get("ignored").map_or(Ok(false), |value| flag("ignored", value))?,
             needs,
@@ -195,11 +212,24 @@ impl Needs {
     fn read(&mut self, table: &Table, directory: &Path, others: &[&'static str]) -> Result<(), String> {
         let mut settings = Settings::new();
         for (name, value) in table {
+            if let Some((_, instead)) = ELSEWHERE.iter().find(|(key, _)| key == name) {
+                return Err(format!("{name} means nothing in a suite: {instead}"));
+            }
             match name.as_str() {
                 "workdir" => self.workdir = Some(plain(&directory.join(string(name, value)?))),
                 "root" => self.root = Some(flag(name, value)?),
                 "files" => {
-                    self.files.extend(texts(name, value)?.into_iter().map(|file| directory.join(file)));
+                    for file in texts(name, value)? {
+                        let path = directory.join(&file);
+                        // It ends a path in the option that this is.
+                        if path.as_os_str().as_bytes().contains(&b':') {
+                            let path = path.display();
+                            return Err(format!(
+                                "files: {path} has a colon, and cannot be shown; name a directory above it"
+                            ));
+                        }
+                        self.files.push(path);
+                    }
                 }
                 "retries" => {
                     let count = value.as_integer().and_then(|count| u32::try_from(count).ok());
@@ -208,7 +238,8 @@ impl Needs {
                 other if others.contains(&other) => {}
                 other => {
                     if !keys::set(&mut settings, other, value, directory)? {
-                        let all = others.iter().copied().chain(NEEDS).chain(keys::names());
+                        let usable = keys::names().filter(|name| ELSEWHERE.iter().all(|(key, _)| key != name));
+                        let all = others.iter().copied().chain(NEEDS).chain(usable);
                         return Err(keys::unknown(other, all));
                     }
                 }
@@ -285,6 +316,14 @@ mod tests {
             (test("stdin_file = '/no/such'"), "cannot read /no/such"),
             ("[defaults]\ncommand = 'x'\n".to_owned() + &test(""), "[defaults]: there is no key \"command\""),
             ("[[test]\n".to_owned(), "line 1: "),
+            (test("diff = true"), "test \"x\": diff means nothing in a suite: "),
+            (test("keep = 'always'"), "keep means nothing in a suite: "),
+            (test("keep_dir = 'kept'"), "--evidence says where"),
+            ("[defaults]\nusage = true\n".to_owned() + &test(""), "[defaults]: usage means nothing in a suite: "),
+            (test("keepdir = 'kept'"), "there is no key \"keepdir\"; "),
+            (test("commit = ['.']\nstatus = 3"), "test \"x\": commit: only what a command with status 0"),
+            ("[defaults]\ncommit = ['.']\n".to_owned() + &test("signal = 9"), "use copy_out"),
+            (test("files = ['../a:b']"), "test \"x\": files: /place/../a:b has a colon"),
         ];
         for (text, words) in table {
             let error = parse(&text).expect_err(&text);

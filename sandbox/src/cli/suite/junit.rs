@@ -1,17 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A suite's results as JUnit's XML, in the dialect of nextest: what says nothing of a test is an `error` and no `failure`.
 
-use std::fs;
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
+use crate::junit;
 use crate::outcome::Verdict;
 use crate::suite::{Attempt, Record};
 
-pub(super) fn write(path: &Path, name: &str, records: &[Record], skipped: &[String]) -> Result<(), String> {
-    let text = report(name, records, skipped).to_string().map_err(|error| error.to_string())?;
-    fs::write(path, text).map_err(|error| error.to_string())
+/// The file, which is opened before the first test runs: one that cannot be written is worth none of their time.
+#[derive(Debug)]
+pub(super) struct Output {
+    path: PathBuf,
+    file: File,
+}
+
+impl Output {
+    /// Empties it: an earlier time's results must not be taken for those of a run that is killed.
+    pub(super) fn open(path: &Path) -> Result<Self, String> {
+        let file = File::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    pub(super) fn write(mut self, name: &str, records: &[Record], skipped: &[String]) -> Result<(), String> {
+        let wrong = |why: String| format!("cannot write {}: {why}", self.path.display());
+        let text = junit::text(&report(name, records, skipped)).map_err(|error| wrong(error.to_string()))?;
+        self.file.write_all(text.as_bytes()).map_err(|error| wrong(error.to_string()))
+    }
 }
 
 fn report(name: &str, records: &[Record], skipped: &[String]) -> Report {
@@ -82,18 +100,18 @@ mod tests {
         use Verdict::{Fail, Infrastructure, Pass};
         let records = [
             Record::of("good", &[Pass]),
-            Record::of("bad <&\u{1}", &[Fail]),
+            Record::of("bad <&\u{1}\u{FFFE}", &[Fail]),
             Record::of("lost", &[Infrastructure, Infrastructure]),
             Record::of("flaky", &[Fail, Pass]),
         ];
         let report = report("checks", &records, &["later".to_owned()]);
         assert_eq!((report.tests, report.failures, report.errors), (5, 1, 1));
-        let text = report.to_string().expect("it can be written");
+        let text = junit::text(&report).expect("it can be written");
         for part in
             ["<failure message=\"words\"", "<error message=\"words\"", "<flakyFailure", "<rerunError", "<skipped"]
         {
             assert_eq!(text.matches(part).count(), 1, "{part}: {text}");
         }
-        assert!(text.contains("name=\"bad &lt;&amp;\""), "{text}");
+        assert!(text.contains("name=\"bad &lt;&amp;\u{FFFD}\""), "{text}");
     }
 }
