@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -29,6 +30,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(what_cannot_be_kept_makes_a_failure_nothing_else),
     case!(a_file_comes_back_in_no_directorys_place),
     case!(an_interrupt_ends_the_telling),
+    case!(an_interrupt_ends_the_writing),
     case!(what_a_hostile_root_leaves_reaches_nothing, Need::Root),
 ];
 
@@ -345,5 +347,22 @@ fn an_interrupt_ends_the_telling() -> Result {
     kill_process(run.pid(), Signal::INT).map_err(|error| error.to_string())?;
     run.ran().expect(130, "cancelled");
     assert!(!bench.path().join("out.tar").exists());
+    Ok(())
+}
+
+/// Who writes into a FIFO is in the middle of it for as long as nobody reads.
+fn an_interrupt_ends_the_writing() -> Result {
+    let bench = Bench::new();
+    let pipe = bench.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(|error| error.to_string())?;
+    let run = bench.run(["--diff-tar", "pipe", "--", "truncate", "-s", "8M", "big"]).spawn();
+    let mut tar = fs::File::open(&pipe).map_err(|error| error.to_string())?;
+    tar.read_exact(&mut [0]).map_err(|error| error.to_string())?;
+    kill_process(run.pid(), Signal::INT).map_err(|error| error.to_string())?;
+    let mut rest = Vec::new();
+    tar.read_to_end(&mut rest).map_err(|error| error.to_string())?;
+    run.ran().expect(130, "cancelled");
+    assert!(rest.len() < 4 << 20, "{} bytes were still written", rest.len());
+    assert!(pipe.exists());
     Ok(())
 }

@@ -10,7 +10,6 @@ mod visit;
 
 use std::cell::Cell;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -145,8 +144,7 @@ impl<'a> Keeping<'a> {
         let spool = self.changes(spec, wanted.tar.is_some() || commits)?;
         kept.list = wanted.list.then(|| spool.list());
         if let Some(path) = &wanted.tar {
-            let file = File::create(path).map_err(|source| Error::Write { path: path.clone(), source })?;
-            spool.pack(path, file)?;
+            kept.left.extend(spool.pack(path, &|| self.listen())?);
         }
         kept.uncommitted = !commits && !wanted.commits.is_empty();
         if commits {
