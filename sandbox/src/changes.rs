@@ -7,8 +7,10 @@
 //! Not for how the guest finds out (`guest_init::changes`).
 
 mod apply;
+mod fresh;
 mod list;
 mod names;
+mod plan;
 mod spool;
 mod tar;
 
@@ -18,8 +20,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-pub(crate) use apply::{Left, Target};
+pub(crate) use apply::{GoOn, Target};
+pub(crate) use plan::Step;
 pub(crate) use spool::{CONTENT_MAX, Spool};
+
+/// Something that was left out, and why.
+pub(crate) type Left = String;
 
 /// Why what a guest tells is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +66,25 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// One of many steps could not be done.
+    #[error("cannot write {path:?}; what sorts before it has been written")]
+    Apply {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Something of another kind is there already; nothing has been written.
+    #[error("cannot overwrite {there} {path:?} with {comes}")]
+    InTheWay {
+        /// What is there.
+        there: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What would come.
+        comes: &'static str,
+    },
 }
 
 /// One file, as the guest tells of it, checked.
@@ -92,7 +117,11 @@ impl Change {
 impl Error {
     /// Whether something else is in the way on the host: a directory in a file's place or the reverse, a link, another file system.
     pub(crate) fn is_in_the_way(&self) -> bool {
-        let Self::Write { source, .. } = self else { return false };
+        let source = match self {
+            Self::InTheWay { .. } => return true,
+            Self::Write { source, .. } | Self::Apply { source, .. } => source,
+            _ => return false,
+        };
         let known = [Errno::ISDIR, Errno::NOTDIR, Errno::LOOP, Errno::XDEV, Errno::NOTEMPTY, Errno::EXIST];
         source.raw_os_error().is_some_and(|number| known.contains(&Errno::from_raw_os_error(number)))
     }

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
 use harness::{Case, Need};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Signal, kill_process};
 use tests::{Bench, Ran};
 
@@ -21,10 +23,14 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_list_of_a_build_is_what_it_writes_on_the_host, Need::Program("make"), Need::Program("gcc")),
     case!(directories_that_moved_are_told_by_what_is_in_them),
     case!(copies_come_out_however_the_command_ended),
+    case!(a_copy_takes_the_place_of_nothing_else),
+    case!(a_commit_takes_what_went_with_its_parent),
+    case!(a_commit_touches_no_other_file_system, Need::Root, Need::Program("unshare")),
     case!(what_cannot_be_kept_is_a_failure),
     case!(what_cannot_be_kept_makes_a_failure_nothing_else),
     case!(a_file_comes_back_in_no_directorys_place),
     case!(an_interrupt_ends_the_telling),
+    case!(an_interrupt_ends_the_writing),
     case!(what_a_hostile_root_leaves_reaches_nothing, Need::Root),
 ];
 
@@ -184,6 +190,69 @@ fn copies_come_out_however_the_command_ended() -> Result {
     Ok(())
 }
 
+/// A directory, a FIFO and a link of the host stay what they are, whatever the command makes of what is copied.
+fn a_copy_takes_the_place_of_nothing_else() -> Result {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path().join("results/old/deep")).map_err(|error| error.to_string())?;
+    bench.write("results/old/deep/f", "precious");
+    let mode = Mode::from_raw_mode(0o600);
+    mknodat(CWD, bench.path().join("pipe"), FileType::Fifo, mode, 0).map_err(|error| error.to_string())?;
+    symlink("results/old/deep/f", bench.path().join("link")).map_err(|error| error.to_string())?;
+    let deeper = "mkdir /tmp/results; echo gotcha > /tmp/results/old; echo new > /tmp/results/a";
+    for (copy, script, words) in [
+        ("/tmp/results:.", "echo gotcha > /tmp/results", "cannot overwrite directory"),
+        ("/tmp/results:.", deeper, "cannot overwrite directory"),
+        ("/tmp/f:pipe", "echo gotcha > /tmp/f", "cannot overwrite FIFO"),
+        ("/tmp/f:link", "echo gotcha > /tmp/f", "cannot overwrite symbolic link"),
+    ] {
+        let ran = bench.run(["--copy-out", copy, "--", "sh", "-c", script]).wait();
+        ran.expect(125, "setup_error");
+        assert!(ran.stderr.contains(words) && ran.stderr.contains("with a file"), "{}", ran.stderr);
+        let failed = format!("{script}; exit 3");
+        let ran = bench.run(["--copy-out", copy, "--", "sh", "-c", &failed]).wait();
+        ran.expect(3, "exited");
+        assert!(ran.stderr.contains("left out: ") && ran.stderr.contains(words), "{}", ran.stderr);
+    }
+    let kind = |name: &str| fs::symlink_metadata(bench.path().join(name)).map(|metadata| metadata.file_type());
+    assert!(kind("pipe").is_ok_and(|kind| kind.is_fifo()) && kind("link").is_ok_and(|kind| kind.is_symlink()));
+    assert!(kind("results/a").is_err(), "something was written beside what is in the way");
+    assert_eq!(fs::read(bench.path().join("link")).map_err(|error| error.to_string())?, b"precious");
+    Ok(())
+}
+
+fn a_commit_takes_what_went_with_its_parent() -> Result {
+    let bench = Bench::new();
+    for name in ["a/b", "a/c"] {
+        fs::create_dir_all(bench.path().join(name)).map_err(|error| error.to_string())?;
+        bench.write(&format!("{name}/x"), "1");
+    }
+    let ran = bench.run(["--commit", "a/b", "--commit", "biuld", "--", "rm", "-rf", "a"]).wait();
+    ran.expect(0, "exited");
+    assert!(!bench.path().join("a/b").exists() && bench.path().join("a/c/x").exists());
+    assert!(ran.stderr.contains("sandbox: nothing changed in biuld\n"), "{}", ran.stderr);
+    let ran = bench.run(["--commit", ".", "--", "sh", "-c", "rm -rf \"$PWD\""]).wait();
+    ran.expect(0, "exited");
+    assert!(ran.stderr.contains("removed this directory itself"), "{}", ran.stderr);
+    assert!(bench.path().join("a/c/x").exists());
+    Ok(())
+}
+
+fn a_commit_touches_no_other_file_system() -> Result {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path().join("d/m")).map_err(|error| error.to_string())?;
+    bench.write("d/gone", "");
+    let script = "mount -t tmpfs m d/m; mkdir d/m/precious; echo alive > d/m/precious/f; \"$@\"; cat d/m/precious/f";
+    let call = bench.run(["--commit", ".", "--", "sh", "-c", "rm -rf d; echo new > beside"]);
+    let mut apart = bench.host(["unshare", "--mount", "sh", "-ec", script, "sh"]);
+    apart.command.arg(call.command.get_program()).args(call.command.get_args());
+    let ran = apart.wait();
+    ran.expect(0, "exited");
+    assert_eq!(ran.text(), "alive", "{}", ran.stderr);
+    assert!(ran.stderr.contains("left out: ") && ran.stderr.contains("file system is mounted"), "{}", ran.stderr);
+    assert!(bench.path().join("beside").exists());
+    Ok(())
+}
+
 fn what_cannot_be_kept_is_a_failure() -> Result {
     let bench = Bench::new();
     let missing = bench.run(["--copy-out", "/no/such:x", "--", "true"]).wait();
@@ -278,5 +347,22 @@ fn an_interrupt_ends_the_telling() -> Result {
     kill_process(run.pid(), Signal::INT).map_err(|error| error.to_string())?;
     run.ran().expect(130, "cancelled");
     assert!(!bench.path().join("out.tar").exists());
+    Ok(())
+}
+
+/// Who writes into a FIFO is in the middle of it for as long as nobody reads.
+fn an_interrupt_ends_the_writing() -> Result {
+    let bench = Bench::new();
+    let pipe = bench.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(|error| error.to_string())?;
+    let run = bench.run(["--diff-tar", "pipe", "--", "truncate", "-s", "8M", "big"]).spawn();
+    let mut tar = fs::File::open(&pipe).map_err(|error| error.to_string())?;
+    tar.read_exact(&mut [0]).map_err(|error| error.to_string())?;
+    kill_process(run.pid(), Signal::INT).map_err(|error| error.to_string())?;
+    let mut rest = Vec::new();
+    tar.read_to_end(&mut rest).map_err(|error| error.to_string())?;
+    run.ran().expect(130, "cancelled");
+    assert!(rest.len() < 4 << 20, "{} bytes were still written", rest.len());
+    assert!(pipe.exists());
     Ok(())
 }

@@ -16,9 +16,10 @@ pub(super) fn downward(bytes: &[u8]) -> Option<PathBuf> {
 }
 
 /// Whether a link at `path` with this content leads nowhere but to what is below the same beginning. Its directories are
-/// real ones, so a step up leads where it says; after a name it might not, as that may be a link.
+/// real ones, so a step up leads where it says; after a name it might not, as that may be a link. Below one that is itself that
+/// beginning there is nothing.
 pub(super) fn stays(path: &Path, target: &[u8]) -> bool {
-    if target.is_empty() || target.contains(&0) {
+    if path.as_os_str().is_empty() || target.is_empty() || target.contains(&0) {
         return false;
     }
     let depth = path.components().count().saturating_sub(1);
@@ -66,6 +67,7 @@ mod tests {
             ("d/a", "x/../b", false),
             ("a", "", false),
             ("a", "b\0", false),
+            ("", "sibling", false),
         ] {
             assert_eq!(stays(Path::new(path), target.as_bytes()), inside, "{path} -> {target}");
         }

@@ -110,6 +110,10 @@ pub(super) fn show(outcome: &Outcome) {
     if left.len() > LINES {
         tell(format_args!("sandbox: left out: {} more", left.len() - LINES));
     }
+    for path in &outcome.results.unchanged {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        tell(format_args!("sandbox: nothing changed in {}", path.display()));
+    }
     if outcome.results.uncommitted {
         tell(format_args!("sandbox: nothing was committed, since the command did not succeed"));
     }

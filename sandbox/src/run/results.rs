@@ -10,7 +10,6 @@ mod visit;
 
 use std::cell::Cell;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -21,7 +20,7 @@ use guest_init::record::{Kind, State};
 use guest_init::wire::{Tell, ToGuest, port};
 use serde_bytes::ByteBuf;
 
-use crate::changes::{CONTENT_MAX, Error, Left, Spool, Target};
+use crate::changes::{CONTENT_MAX, Error, GoOn, Left, Spool, Target};
 use crate::outcome::{Cause, Verdict, Victim};
 use crate::packets::Packets;
 use crate::run::ground::Ground;
@@ -41,6 +40,8 @@ pub struct Taken {
     pub list: Option<String>,
     /// What was not copied, and why.
     pub left: Vec<Left>,
+    /// What was to be committed of which nothing had changed.
+    pub unchanged: Vec<PathBuf>,
     /// Whether something was to be committed and was not, because the command did not succeed.
     pub uncommitted: bool,
 }
@@ -131,7 +132,7 @@ impl<'a> Keeping<'a> {
         }
         for copy in &wanted.copies {
             let spool = self.ask(copy.guest.as_os_str(), true)?;
-            kept.left.extend(copy_out(&spool, copy)?);
+            kept.left.extend(copy_out(&spool, copy, &|| self.listen())?);
         }
         if !wanted.sync.globs.is_empty() {
             kept.left.extend(self.bring_back(&wanted.sync)?);
@@ -143,14 +144,25 @@ impl<'a> Keeping<'a> {
         let spool = self.changes(spec, wanted.tar.is_some() || commits)?;
         kept.list = wanted.list.then(|| spool.list());
         if let Some(path) = &wanted.tar {
-            let file = File::create(path).map_err(|source| Error::Write { path: path.clone(), source })?;
-            spool.pack(path, file)?;
+            kept.left.extend(spool.pack(path, &|| self.listen())?);
         }
         kept.uncommitted = !commits && !wanted.commits.is_empty();
         if commits {
-            kept.left.extend(commit(&spool, &spec.sight.current, &wanted.commits)?);
+            let committed = commit(&spool, &spec.sight.current, &wanted.commits, kept, &|| self.listen());
+            if let (Err(error), Some(_)) = (&committed, self.ended_by.get()) {
+                // Of a run that was interrupted no error is told; this one says what there is on the host now.
+                kept.left.push(crate::explain(error));
+            }
+            committed?;
         }
         Ok(())
+    }
+
+    /// Whether to go on writing to the host: until a signal says that it is enough.
+    fn listen(&self) -> io::Result<()> {
+        let Some(signal) = self.signals.map_or(Ok(None), Signals::ending)? else { return Ok(()) };
+        self.ended_by.set(Some(signal));
+        Err(io::Error::other(format!("signal {signal} ended it")))
     }
 
     /// What the guest tells of what the command has changed.
@@ -184,8 +196,8 @@ impl<'a> Keeping<'a> {
                 file.retain(|now| now.path.as_os_str().is_empty() && now.kind == Kind::File);
                 let size = file.changes().iter().map(|now| now.size).sum();
                 room = room.checked_sub(size).ok_or(Error::TooMuch("32 GiB of content"))?;
-                let target = Target::open(&real)?.sparing();
-                match target.apply(&file, Path::new(""), Some(below.as_os_str()), |_| true) {
+                let steps = file.copied(Some(below.as_os_str()));
+                match Target::open(&real)?.apply(&file, &steps, &|| self.listen()) {
                     Err(error) if error.is_in_the_way() => left.push(crate::explain(&error)),
                     applied => left.extend(applied?),
                 }
@@ -231,7 +243,7 @@ fn without_root(path: &Path) -> &Path {
 }
 
 /// Into a directory of that name if there is one, as cp(1) does; else under that name.
-fn copy_out(spool: &Spool, copy: &CopyOut) -> Result<Vec<Left>, Error> {
+fn copy_out(spool: &Spool, copy: &CopyOut, go_on: GoOn<'_>) -> Result<Vec<Left>, Error> {
     let (directory, name) = match (copy.host.is_dir(), copy.guest.file_name()) {
         (true, Some(name)) => (copy.host.clone(), Some(name)),
         (true, None) => (copy.host.clone(), None),
@@ -240,12 +252,15 @@ fn copy_out(spool: &Spool, copy: &CopyOut) -> Result<Vec<Left>, Error> {
             (above, copy.host.file_name())
         }
     };
-    Target::open(&directory)?.apply(spool, Path::new(""), name, |_| true)
+    Target::open(&directory)?.apply(spool, &spool.copied(name), go_on)
 }
 
 /// What the changes say of these paths below a directory, which the guest sees by its real name.
-fn commit(spool: &Spool, directory: &Path, paths: &[PathBuf]) -> Result<Vec<Left>, Error> {
+fn commit(spool: &Spool, directory: &Path, paths: &[PathBuf], kept: &mut Taken, go_on: GoOn<'_>) -> Result<(), Error> {
     let real = directory.canonicalize().map_err(|source| Error::Write { path: directory.to_owned(), source })?;
-    let wanted = |below: &Path| paths.iter().any(|path| below.starts_with(path));
-    Target::open(&real)?.apply(spool, without_root(&real), None, wanted)
+    let plan = spool.committed(without_root(&real), paths);
+    kept.left.extend(plan.left);
+    kept.unchanged = plan.unchanged;
+    kept.left.extend(Target::open(&real)?.replacing().apply(spool, &plan.steps, go_on)?);
+    Ok(())
 }

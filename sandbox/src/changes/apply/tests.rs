@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::super::spool::tests::{file, record, spool};
 use super::*;
+use guest_init::record::State;
 use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -27,7 +28,14 @@ impl Place {
     }
 
     fn apply(&self, records: &[Vec<u8>]) -> Result<Vec<Left>, Error> {
-        Target::open(&self.inside("")).unwrap().apply(&spool(records)?, Path::new(""), None, |_| true)
+        let (spool, target) = (spool(records)?, Target::open(&self.inside("")).unwrap().replacing());
+        target.apply(&spool, &spool.committed(Path::new(""), &[PathBuf::new()]).steps, &|| Ok(()))
+    }
+
+    /// As what is copied, not as what is committed.
+    fn copy(&self, records: &[Vec<u8>], name: Option<&str>) -> Result<Vec<Left>, Error> {
+        let (spool, target) = (spool(records)?, Target::open(&self.inside("")).unwrap());
+        target.apply(&spool, &spool.copied(name.map(OsStr::new)), &|| Ok(()))
     }
 
     fn check(&self) {
@@ -63,9 +71,9 @@ fn links_of_the_host_are_replaced_and_never_followed() {
     place.apply(&[file("sub/file", "new")]).unwrap();
     assert!(fs::symlink_metadata(place.inside("sub/file")).unwrap().is_file());
     let through = place.apply(&[file("out/deep/canary", "dead")]);
-    assert!(matches!(through, Err(Error::Write { .. })), "{through:?}");
+    assert!(matches!(through, Err(Error::Apply { .. })), "{through:?}");
     let gone = place.apply(&[record(Kind::File, State::Removed, b"out/deep/canary", b"")]);
-    assert!(matches!(gone, Err(Error::Write { .. })), "{gone:?}");
+    assert!(matches!(gone, Err(Error::Apply { .. })), "{gone:?}");
     place.apply(&[record(Kind::Directory, State::Changed, b"out", b""), file("out/x", "")]).unwrap();
     assert!(fs::symlink_metadata(place.inside("out")).unwrap().is_dir());
     place.check();
@@ -136,19 +144,78 @@ proptest! {
 }
 
 #[test]
-fn what_spares_leaves_directories_where_they_are() {
+fn what_is_copied_leaves_what_is_there_as_it_is() {
     let place = Place::new();
     fs::write(place.inside("plain"), "old").unwrap();
-    let apply = |told: &[Vec<u8>]| {
-        let target = Target::open(&place.inside("")).unwrap().sparing();
-        target.apply(&spool(told).unwrap(), Path::new(""), None, |_| true)
-    };
-    for told in [file("sub", "new"), file("out/x", "new"), file("plain/x", "new")] {
-        let error = apply(&[told]).unwrap_err();
-        assert!(error.is_in_the_way(), "{error:?}");
+    fs::write(place.inside("sub/old"), "old").unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, place.inside("fifo"), FileType::Fifo, 0o600.into(), 0).unwrap();
+    let directory = |name: &str| record(Kind::Directory, State::Added, name.as_bytes(), b"");
+    let link = |name: &str| record(Kind::Link, State::Added, name.as_bytes(), b"x");
+    for (told, there, comes) in [
+        (file("sub", "new"), "directory", "a file"),
+        (link("sub"), "directory", "a symbolic link"),
+        (directory("plain"), "file", "a directory"),
+        (directory("out"), "symbolic link", "a directory"),
+        (file("out", "new"), "symbolic link", "a file"),
+        (file("fifo", "new"), "FIFO", "a file"),
+        (link("fifo"), "FIFO", "a symbolic link"),
+        (directory("fifo"), "FIFO", "a directory"),
+    ] {
+        // Nothing is written, also of what sorts before it.
+        let error = place.copy(&[file("a", "new"), told], None).unwrap_err();
+        let words = crate::explain(&error);
+        assert!(error.is_in_the_way() && words.contains(&format!("cannot overwrite {there} \"")), "{words}");
+        assert!(words.ends_with(&format!("\" with {comes}")), "{words}");
     }
-    assert!(apply(&[file("plain", "new")]).unwrap().is_empty());
+    for told in [file("out/x", "new"), file("plain/x", "new")] {
+        assert!(place.copy(&[told], None).unwrap_err().is_in_the_way());
+    }
+    assert_eq!(fs::read_dir(place.inside("")).unwrap().count(), 4, "nothing half done is left");
+    assert_eq!(fs::read_to_string(place.inside("sub/old")).unwrap(), "old");
+    place.copy(&[directory("sub"), file("plain", "new"), link("out")], None).unwrap();
     assert_eq!(fs::read_to_string(place.inside("plain")).unwrap(), "new");
-    assert_eq!(fs::read_dir(place.inside("")).unwrap().count(), 3, "nothing half done is left");
+    assert_eq!(fs::read_link(place.inside("out")).unwrap(), Path::new("x"));
+    assert!(place.inside("sub/old").exists());
     place.check();
+}
+
+#[test]
+fn a_link_alone_leads_out_of_what_is_copied() {
+    let place = Place::new();
+    let left = place.copy(&[record(Kind::Link, State::Added, b"", b"sub")], Some("l")).unwrap();
+    assert!(left.len() == 1 && fs::symlink_metadata(place.inside("l")).is_err(), "{left:?}");
+}
+
+#[test]
+fn directories_keep_what_the_host_had_set() {
+    let place = Place::new();
+    fs::set_permissions(place.inside("sub"), fs::Permissions::from_mode(0o3775)).unwrap();
+    place.apply(&[record(Kind::Directory, State::Changed, b"sub", b"")]).unwrap();
+    assert_eq!(fs::metadata(place.inside("sub")).unwrap().mode() & 0o7777, 0o3755);
+}
+
+#[test]
+fn directories_that_may_not_be_written_are_for_the_moment() {
+    let place = Place::new();
+    fs::create_dir(place.inside("sub/gone")).unwrap();
+    fs::write(place.inside("sub/gone/x"), "").unwrap();
+    for name in ["sub/gone", "sub"] {
+        fs::set_permissions(place.inside(name), fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    // To root, who may anyway, modes are only looked at.
+    let told = [file("sub/new", ""), record(Kind::Directory, State::Removed, b"sub/gone", b"")];
+    place.apply(&told).unwrap();
+    assert!(place.inside("sub/new").exists() && !place.inside("sub/gone").exists());
+    assert_eq!(fs::metadata(place.inside("sub")).unwrap().mode() & 0o7777, 0o555);
+    place.check();
+}
+
+#[test]
+fn a_signal_ends_it_and_what_was_done_is_told() {
+    let place = Place::new();
+    let (spool, target) = (spool(&[file("a", ""), file("b", "")]).unwrap(), Target::open(&place.inside("")).unwrap());
+    let go_on = || if place.inside("a").exists() { Err(io::Error::other("enough")) } else { Ok(()) };
+    let error = target.apply(&spool, &spool.copied(None), &go_on).unwrap_err();
+    assert!(crate::explain(&error).contains("b\"; what sorts before it has been written"), "{error:?}");
+    assert!(!place.inside("b").exists());
 }
