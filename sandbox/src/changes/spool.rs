@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a guest has told, whole: the records checked and in memory, what files hold in a file without a name.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use guest_init::record::{HEADER_LEN, Kind, PATH_MAX, Record, State};
 
@@ -39,9 +38,8 @@ impl Spool {
             content,
             at: 0,
             paths: 0,
-            directories: HashMap::new(),
         };
-        let mut changes = Vec::new();
+        let mut changes = Vec::<Change>::new();
         while let Some(change) = intake.next()? {
             if changes.len() >= FILES_MAX {
                 return Err(Error::TooMuch("a million files"));
@@ -50,6 +48,7 @@ impl Spool {
         }
         let content = intake.file.into_inner().map_err(|error| Error::Spool(error.into_error()))?;
         changes.sort_by(|one, other| one.path.cmp(&other.path));
+        agree(&changes)?;
         Ok(Self { changes, content })
     }
 
@@ -103,8 +102,23 @@ struct Intake<R> {
     content: bool,
     at: u64,
     paths: usize,
-    /// Whether each path that was told is a directory that is there.
-    directories: HashMap<PathBuf, bool>,
+}
+
+/// Nothing is told twice, nor is anything below what is no directory or is not there any more, in whichever order that was
+/// told. Sorted, what is below something follows it at once.
+fn agree(changes: &[Change]) -> Result<(), Error> {
+    let mut last: Option<&Change> = None;
+    for change in changes {
+        let broken = last.is_some_and(|last| {
+            let directory = last.kind == Kind::Directory && last.state != State::Removed;
+            if directory { change.path == last.path } else { change.path.starts_with(&last.path) }
+        });
+        if broken {
+            return Err(Error::Contradiction(change.path.clone()));
+        }
+        last = Some(change);
+    }
+    Ok(())
 }
 
 impl<R: Read> Intake<R> {
@@ -131,7 +145,6 @@ impl<R: Read> Intake<R> {
         if self.paths > PATHS_MAX {
             return Err(Error::TooMuch("128 MiB of names"));
         }
-        self.agree(&path, &record)?;
         let at = self.at;
         self.take_content(&record)?;
         Ok(Some(Change {
@@ -147,16 +160,6 @@ impl<R: Read> Intake<R> {
             size: record.size,
             at,
         }))
-    }
-
-    /// Nothing is told twice, nor is anything below what is no directory or is not there any more.
-    fn agree(&mut self, path: &Path, record: &Record) -> Result<(), Error> {
-        let broken = path.ancestors().skip(1).any(|above| self.directories.get(above) == Some(&false));
-        let directory = record.kind == Kind::Directory && record.state != State::Removed;
-        if broken || self.directories.insert(path.to_owned(), directory).is_some() {
-            return Err(Error::Contradiction(path.to_owned()));
-        }
-        Ok(())
     }
 
     fn take_content(&mut self, record: &Record) -> Result<(), Error> {

@@ -57,9 +57,15 @@ fn names_that_lead_elsewhere_are_refused() {
 fn contradictions_are_refused() {
     let link = record(Kind::Link, State::Added, b"d", b"/etc");
     let gone = record(Kind::Directory, State::Removed, b"d", b"");
-    for told in [vec![file("d", ""), file("d", "")], vec![link, file("d/passwd", "x")], vec![gone, file("d/x/y", "")]] {
-        assert!(matches!(spool(&told), Err(Error::Contradiction(_))), "{told:?}");
+    for told in [[file("d", ""), file("d", "")], [link, file("d/passwd", "x")], [gone, file("d/x/y", "")]] {
+        let [one, other] = told;
+        for told in [[one.clone(), file("d-", ""), other.clone()], [other, file("d!", ""), one]] {
+            assert!(matches!(spool(&told), Err(Error::Contradiction(_))), "{told:?}");
+        }
     }
+    let fine =
+        [file("d/x/y", ""), record(Kind::Directory, State::Changed, b"d", b""), file("d-", ""), file("d!/x", "")];
+    assert_eq!(spool(&fine).unwrap().changes().len(), 4);
 }
 
 #[test]
