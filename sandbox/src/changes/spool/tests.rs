@@ -69,12 +69,25 @@ fn contradictions_are_refused() {
 }
 
 #[test]
+fn what_could_not_be_read_is_left_out() {
+    let failed = |path: &str| record(Kind::Failed, State::Added, path.as_bytes(), &[0; 13])[..48 + path.len()].to_vec();
+    let directory = record(Kind::Directory, State::Added, b"d", b"");
+    let told = [file("a", "in part"), failed("a"), file("b", "whole"), directory, failed("d"), failed("../\u{1b}")];
+    let spool = spool(&told).unwrap();
+    let names: Vec<_> = spool.changes().iter().map(|change| change.path.to_str().unwrap()).collect();
+    assert_eq!(names, ["b", "d"]);
+    let unread: Vec<_> = spool.unread(Path::new("/in")).collect();
+    assert!(unread[0].starts_with("\"/in/a\": Permission denied"), "{unread:?}");
+    assert!(unread.len() == 3 && !unread[2].contains('\u{1b}'), "{unread:?}");
+}
+
+#[test]
 fn a_stream_without_its_end_is_nothing() {
     let told = [file("a", "content"), file("b", "content")].concat();
     for length in 0..=told.len() {
         assert!(matches!(Spool::receive(&told[..length], true), Err(Error::Stream(_))), "{length}");
     }
-    let failed = record(Kind::Failed, State::Added, b"a/b", &[0; 13]);
+    let failed = record(Kind::Failed, State::Added, b"", &[0; 13]);
     let error = Spool::receive(&failed[..], true).unwrap_err();
     assert!(matches!(&error, Error::Guest { source, .. } if source.raw_os_error() == Some(13)), "{error:?}");
 }
