@@ -242,7 +242,10 @@ impl<'a> Keeping<'a> {
         }
         let answer = self.answer(|number| ToGuest::Tell(Tell { number, path, content })).map_err(Error::Stream)?;
         match Spool::receive(answer, content) {
-            Err(Error::Guest { source, .. }) => Err(Error::Guest { path: Path::new("/").join(asked), source }),
+            Err(Error::Guest { source, .. }) => {
+                let asked = Path::new(asked);
+                Err(Error::Guest { path: if asked.is_absolute() { asked } else { Path::new("/") }.to_owned(), source })
+            }
             received => received,
         }
     }
@@ -287,9 +290,10 @@ fn note(done: Result<(), Error>, failed: &mut Option<Error>, left: &mut Vec<Left
     Err(error)
 }
 
-/// Paths below each of these directories, by their real names as the guest is asked for them; empty for all there is.
+/// Paths below each of these directories, by their real names as the guest is asked for them; empty for all there is. Else a
+/// NUL byte begins them: an init that knows of no places finds no path, and says so.
 fn places<'p>(directories: impl IntoIterator<Item = &'p Path>, below: &[PathBuf]) -> Result<OsString, Error> {
-    let mut places = Vec::new();
+    let mut places = vec![OsString::new()];
     for directory in directories {
         let real = directory.canonicalize().map_err(|source| Error::Write { path: directory.to_owned(), source })?;
         for path in below {
