@@ -6,6 +6,7 @@
 
 use crate::{
     record::{HEADER_LEN, Kind, PATH_MAX, Record, State},
+    sys::{heap, set_limit},
     vsock::Dialling,
     wire::{Tell, port},
 };
@@ -23,8 +24,16 @@ const CHUNK: usize = 64 << 10;
 /// Room for a path with one name too many, and for a record with its path.
 const ROOM: usize = PATH_MAX + 1 + 256 + HEADER_LEN;
 
-/// Room for the names of a directory.
+/// Room for the names of a directory, as the kernel tells them.
 const NAMES: usize = 8 << 10;
+
+/// Most bytes of the names of a directory that are kept beside those of the directories above it, of which a path has room for
+/// 2048. More of them are mapped alone.
+const FEW: usize = 256;
+
+/// `RLIMIT_NOFILE`, and enough descriptors for the deepest path: two for each directory on it.
+const NOFILE: u32 = 7;
+const DESCRIPTORS: u64 = 2 * (PATH_MAX as u64 + 1);
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -46,20 +55,19 @@ impl Layers {
         Ok(Self { upper: open(upper)?, lower: open(lower)? })
     }
 
-    /// Does as the host asks, to the end or to the first failure, which the host is told.
+    /// Does as the host asks. What cannot be told of the host is told, too.
     pub fn tell(&self, request: &Tell) {
         let dialling = Dialling::begin(port::of(port::CONTROL, request.number)).and_then(Dialling::complete);
         let Ok(socket) = dialling else { return };
         // Neither grows: what is given back out of turn is lost.
         let (out, path) = (Vec::with_capacity(2 * CHUNK + ROOM), Vec::with_capacity(ROOM));
-        let mut walk = Walk { out, socket, path, content: request.content, device: 0 };
-        let walked = fcntl_setfl(&walk.socket, OFlags::empty()).and_then(|()| walk.begin(self, &request.path));
-        let mut last = Record { kind: Kind::End, ..NOTHING };
-        if let Err(errno) = walked {
-            last = Record { kind: Kind::Failed, size: u64::from(errno.raw_os_error().unsigned_abs()), ..NOTHING };
-        }
+        let (places, content) = (&request.path[..], request.content);
+        let mut walk = Walk { out, socket, gone: false, path, places, content, device: 0 };
+        // Without it some of the deepest directories are not told of.
+        _ = set_limit(NOFILE, DESCRIPTORS, DESCRIPTORS);
+        let walked = fcntl_setfl(&walk.socket, OFlags::empty()).and_then(|()| walk.begin(self));
         // A host that is gone needs no last word.
-        _ = walk.put(last, State::Added).and_then(|()| walk.flush());
+        _ = walk.or_failed(walked).and_then(|()| walk.put(NOTHING, State::Added)).and_then(|()| walk.flush());
     }
 }
 
@@ -124,25 +132,29 @@ fn inside(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
 }
 
 /// What is done for a name. A reference: each type of its own would be another copy of the loop.
-type Act<'a> = &'a mut dyn FnMut(&mut Walk, &CStr) -> Result<()>;
+type Act<'a> = &'a mut dyn FnMut(&mut Walk<'_>, &CStr) -> Result<()>;
 
 /// A walk under way.
-struct Walk {
+struct Walk<'a> {
     out: Vec<u8>,
     socket: OwnedFd,
+    /// Whether the host is.
+    gone: bool,
     /// From the root, or from what was asked for, without a slash before the first name.
     path: Vec<u8>,
+    /// What was asked for ([`Tell::path`]).
+    places: &'a [u8],
     content: bool,
     /// The file system that is not left: the root's, or that of what was asked for.
     device: u64,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// What has changed, or all that is at a path, links on the way to it followed.
-    fn begin(&mut self, layers: &Layers, path: &[u8]) -> Result<()> {
-        let changes = path.is_empty();
+    fn begin(&mut self, layers: &Layers) -> Result<()> {
+        let changes = !self.places.starts_with(b"/");
         // The host ends a path with a NUL byte.
-        let path = if changes { c"/" } else { CStr::from_bytes_until_nul(path).unwrap_or_default() };
+        let path = if changes { c"/" } else { CStr::from_bytes_until_nul(self.places).unwrap_or_default() };
         let start = open(path, FILE - OFlags::NOFOLLOW, Mode::empty())?;
         let Found { record, device, .. } = look(start.as_fd(), c"")?;
         self.device = device;
@@ -150,6 +162,7 @@ impl Walk {
             let upper = inside(layers.upper.as_fd(), c".")?;
             return self.directory(upper.as_fd(), Some(layers.lower.as_fd()), false);
         }
+        self.places = &[];
         self.put(record, State::Added)?;
         match record.kind {
             Kind::Directory => self.directory(start.as_fd(), None, true),
@@ -171,7 +184,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Does something for each name in a directory. Where it fails the path stays: it is told with the failure.
+    /// Does something for each name in a directory. Where it fails that is told, and the rest goes on.
     fn each(&mut self, here: BorrowedFd<'_>, act: Act<'_>) -> Result<()> {
         let length = self.path.len();
         for name in names(here)?.split_inclusive(|byte| *byte == 0) {
@@ -180,13 +193,22 @@ impl Walk {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(name.to_bytes());
-            if self.path.len() > PATH_MAX {
-                return Err(Errno::NAMETOOLONG);
+            // This also bounds how deep the calls go, and with them the stack.
+            if self.is_wanted() {
+                let acted = if self.path.len() > PATH_MAX { Err(Errno::NAMETOOLONG) } else { act(self, name) };
+                self.or_failed(acted)?;
             }
-            act(self, name)?;
             self.path.truncate(length);
         }
         Ok(())
+    }
+
+    /// Whether this path is at a place that was asked for, or on the way to one.
+    fn is_wanted(&self) -> bool {
+        let at =
+            |path: &[u8], place: &[u8]| path.starts_with(place) && matches!(path.get(place.len()), None | Some(b'/'));
+        let mut places = self.places.split(|byte| *byte == 0).filter(|place| !place.is_empty());
+        self.places.is_empty() || places.any(|place| at(&self.path, place) || at(place, &self.path))
     }
 
     fn entry(&mut self, here: BorrowedFd<'_>, below: Option<BorrowedFd<'_>>, name: &CStr, whole: bool) -> Result<()> {
@@ -199,18 +221,16 @@ impl Walk {
             return old.map_or(Ok(()), |old| self.put(old, State::Removed));
         }
         if !old.is_some_and(|old| same(&record, &old)) {
-            self.put(record, if old.is_none() { State::Added } else { State::Changed })?;
+            let state = if old.is_none() { State::Added } else { State::Changed };
             match record.kind {
-                Kind::Link => {
-                    let mut target = [MaybeUninit::uninit(); PATH_MAX + 1];
-                    let (target, _) = readlinkat_raw(here, name, &mut target)?;
-                    if target.len() as u64 != record.size {
-                        return Err(Errno::STALE);
-                    }
-                    self.send(target)?;
+                Kind::Link => self.link(here, name, record, state)?,
+                Kind::File if self.content => {
+                    // First: once it has been told, as many bytes must follow.
+                    let file = openat(here, name, FILE, Mode::empty())?;
+                    self.put(record, state)?;
+                    self.content(&file, record.size)?;
                 }
-                Kind::File if self.content => self.content(&openat(here, name, FILE, Mode::empty())?, record.size)?,
-                _ => {}
+                _ => self.put(record, state)?,
             }
         }
         if record.kind != Kind::Directory || whole && device != self.device {
@@ -231,25 +251,51 @@ impl Walk {
         self.directory(inner.as_fd(), below.as_ref().map(AsFd::as_fd), whole || hides)
     }
 
-    /// What a file holds; if it has become shorter meanwhile, zeroes to the size that has been told.
+    /// A link and where it leads. Not part of its caller, in the frame of which there would be this much for each level.
+    #[inline(never)]
+    fn link(&mut self, here: BorrowedFd<'_>, name: &CStr, record: Record, state: State) -> Result<()> {
+        let mut target = [MaybeUninit::uninit(); PATH_MAX + 1];
+        let (target, _) = readlinkat_raw(here, name, &mut target)?;
+        if target.len() as u64 != record.size {
+            return Err(Errno::STALE);
+        }
+        self.put(record, state)?;
+        self.send(target)
+    }
+
+    /// What a file holds; if it has become shorter meanwhile, zeroes to the size that has been told. So it is where it cannot be
+    /// read, which is said when all of it has been sent.
     fn content(&mut self, file: &OwnedFd, mut left: u64) -> Result<()> {
         if !self.content {
             return Ok(());
         }
         let mut buffer = vec![0; CHUNK];
+        let mut fine = Ok(());
         while left > 0 {
             let most = left.min(CHUNK as u64) as usize;
-            let count = match read(file, &mut buffer[..most])? {
-                0 => {
-                    buffer.fill(0);
-                    most
-                }
-                count => count,
-            };
+            let mut count = 0;
+            if fine.is_ok() {
+                fine = read(file, &mut buffer[..most]).map(|read| count = read);
+            }
+            if count == 0 {
+                buffer.fill(0);
+                count = most;
+            }
             self.send(&buffer[..count])?;
             left -= count as u64;
         }
-        Ok(())
+        fine
+    }
+
+    /// Tells the host of a failure here, but for one to tell it anything.
+    fn or_failed(&mut self, done: Result<()>) -> Result<()> {
+        match done {
+            Err(errno) if !self.gone => {
+                let size = u64::from(errno.raw_os_error().unsigned_abs());
+                self.put(Record { kind: Kind::Failed, size, ..NOTHING }, State::Added)
+            }
+            done => done,
+        }
     }
 
     fn put(&mut self, mut record: Record, state: State) -> Result<()> {
@@ -272,7 +318,9 @@ impl Walk {
     fn flush(&mut self) -> Result<()> {
         let mut rest = &self.out[..];
         while !rest.is_empty() {
-            rest = &rest[write(&self.socket, rest)?..];
+            let written = write(&self.socket, rest);
+            self.gone = written.is_err();
+            rest = &rest[written?..];
         }
         self.out.clear();
         Ok(())
@@ -284,16 +332,21 @@ fn has(directory: &OwnedFd, attribute: &CStr) -> bool {
 }
 
 /// The names in a directory but itself and its parent, each ended by a NUL byte: one block, which the allocator can take
-/// back.
+/// back. Not part of its caller, see [`Walk::link`].
+#[inline(never)]
 fn names(directory: BorrowedFd<'_>) -> Result<Vec<u8>> {
     let mut room = [MaybeUninit::uninit(); NAMES];
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(FEW);
     let mut entries = RawDir::new(directory, &mut room);
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            found.extend_from_slice(name.to_bytes_with_nul());
+            let name = name.to_bytes_with_nul();
+            if found.len() + name.len() > found.capacity() {
+                found.reserve(heap::LARGE);
+            }
+            found.extend_from_slice(name);
         }
     }
     Ok(found)

@@ -25,7 +25,8 @@ pub enum Kind {
     Special,
     /// Nothing: all has been told.
     End,
-    /// Nothing: the walk failed here, with the error number that stands in the place of the size.
+    /// Nothing: this could not be told of, for the error number that stands in the place of the size. What has been told of a
+    /// file of this path does not count. Without a path: nothing could. More may follow.
     Failed,
 }
 

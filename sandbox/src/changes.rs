@@ -33,8 +33,8 @@ pub enum Error {
     /// The connection failed, or nothing came for too long.
     #[error("the guest stopped telling of its files")]
     Stream(#[source] io::Error),
-    /// The walk in the guest failed.
-    #[error("the guest could not read {path:?}")]
+    /// The walk in the guest failed where it began.
+    #[error("the guest could not read {}", names::shown(path))]
     Guest {
         /// Where.
         path: PathBuf,
@@ -46,10 +46,10 @@ pub enum Error {
     #[error("the guest told something that means nothing")]
     Record,
     /// A name that leads somewhere else, or nowhere.
-    #[error("the guest told of {0:?}, which is no name for a file of its own")]
+    #[error("the guest told of {}, which is no name for a file of its own", names::shown(.0.as_ref()))]
     Name(OsString),
     /// A file told of twice, or one below something that is no directory.
-    #[error("the guest told of {0:?} in a way that contradicts itself")]
+    #[error("the guest told of {} in a way that contradicts itself", names::shown(.0))]
     Contradiction(PathBuf),
     /// More than anybody wants.
     #[error("the guest told of more than {0}")]

@@ -17,7 +17,7 @@ use rustix::io::Result;
 const ARENA: usize = 1 << 20;
 
 /// From this size on, a block is mapped alone.
-const LARGE: usize = 96 << 10;
+pub const LARGE: usize = 96 << 10;
 
 /// The allocator.
 #[repr(align(64))]

@@ -9,7 +9,9 @@ use serde_bytes::ByteBuf;
 pub struct Tell {
     /// Over which connection.
     pub number: u32,
-    /// Everything at this absolute path, which is ended by a NUL byte; or, if it is empty, what commands have changed in the private layer.
+    /// Everything at this absolute path, which is ended by a NUL byte; or what commands have changed in the private layer: anywhere,
+    /// if it is empty, else at and on the way to these paths, without the slash before them, and with a NUL byte before each and
+    /// after the last.
     pub path: ByteBuf,
     /// Whether also what files hold.
     pub content: bool,

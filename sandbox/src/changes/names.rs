@@ -8,6 +8,19 @@ use std::path::{Component, Path, PathBuf};
 /// Longest name that Linux takes (`NAME_MAX`).
 const NAME_MAX: usize = 255;
 
+/// Most letters of a path in a message.
+const SHOWN: usize = 256;
+
+/// A path as a message has it: quoted, without anything that acts on a terminal, and cut short if it is long.
+pub(super) fn shown(path: &Path) -> String {
+    let mut text = format!("{path:?}");
+    if let Some((end, _)) = text.char_indices().nth(SHOWN) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
 /// A path that leads down from where it begins, whatever there is: names and single slashes, no more.
 pub(super) fn downward(bytes: &[u8]) -> Option<PathBuf> {
     let name = |name: &[u8]| !name.is_empty() && name != b"." && name != b".." && name.len() <= NAME_MAX;
@@ -51,6 +64,14 @@ mod tests {
             assert_eq!(downward(bad.as_bytes()), None, "{bad:?}");
         }
         assert!(downward(&[b'x'; 255]).is_some() && downward(&[b'x'; 256]).is_none());
+    }
+
+    #[test]
+    fn long_paths_are_cut_short() {
+        assert_eq!(shown(Path::new("/a\n")), "\"/a\\n\"");
+        let long = shown(Path::new(&"ä/".repeat(2000)));
+        assert!(long.starts_with("\"ä/ä/") && long.ends_with("..."));
+        assert_eq!(long.chars().count(), SHOWN + 3);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a guest has told, whole: the records checked and in memory, what files hold in a file without a name.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStringExt;
@@ -10,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use guest_init::record::{HEADER_LEN, Kind, PATH_MAX, Record, State};
 
-use super::{Change, Error, names};
+use super::{Change, Error, Left, names};
 
 /// Most files, and bytes of their paths together: what this process keeps in memory of them.
 const FILES_MAX: usize = 1 << 20;
@@ -23,6 +22,7 @@ pub(crate) const CONTENT_MAX: u64 = 32 << 30;
 #[derive(Debug)]
 pub(crate) struct Spool {
     changes: Vec<Change>,
+    unread: Vec<(PathBuf, io::Error)>,
     content: File,
 }
 
@@ -39,23 +39,39 @@ impl Spool {
             content,
             at: 0,
             paths: 0,
-            directories: HashMap::new(),
         };
-        let mut changes = Vec::new();
-        while let Some(change) = intake.next()? {
-            if changes.len() >= FILES_MAX {
+        let (mut changes, mut unread) = (Vec::<Change>::new(), Vec::new());
+        while let Some(told) = intake.next()? {
+            if changes.len() + unread.len() >= FILES_MAX {
                 return Err(Error::TooMuch("a million files"));
             }
-            changes.push(change);
+            match told {
+                Told::Change(change) => changes.push(change),
+                Told::Unread(path, source) if path.as_os_str().is_empty() => return Err(Error::Guest { path, source }),
+                Told::Unread(path, source) => {
+                    // What a file holds that could be read only in part is not what was asked for.
+                    changes.pop_if(|last| last.kind == Kind::File && last.path == path);
+                    unread.push((path, source));
+                }
+            }
         }
         let content = intake.file.into_inner().map_err(|error| Error::Spool(error.into_error()))?;
         changes.sort_by(|one, other| one.path.cmp(&other.path));
-        Ok(Self { changes, content })
+        agree(&changes)?;
+        Ok(Self { changes, unread, content })
     }
 
     /// By their paths: what is in a directory behind it.
     pub(crate) fn changes(&self) -> &[Change] {
         &self.changes
+    }
+
+    /// What the guest could not tell of, at a place where the walk began.
+    pub(crate) fn unread(&self, place: &Path) -> impl Iterator<Item = Left> {
+        self.unread.iter().map(move |(path, why)| {
+            let path: PathBuf = place.join(path).components().collect();
+            format!("{}: {why}", names::shown(&path))
+        })
     }
 
     /// Forgets those that are not wanted.
@@ -103,13 +119,35 @@ struct Intake<R> {
     content: bool,
     at: u64,
     paths: usize,
-    /// Whether each path that was told is a directory that is there.
-    directories: HashMap<PathBuf, bool>,
+}
+
+/// What a record says.
+enum Told {
+    Change(Change),
+    /// This could not be told of, and why.
+    Unread(PathBuf, io::Error),
+}
+
+/// Nothing is told twice, nor is anything below what is no directory or is not there any more, in whichever order that was
+/// told. Sorted, what is below something follows it at once.
+fn agree(changes: &[Change]) -> Result<(), Error> {
+    let mut last: Option<&Change> = None;
+    for change in changes {
+        let broken = last.is_some_and(|last| {
+            let directory = last.kind == Kind::Directory && last.state != State::Removed;
+            if directory { change.path == last.path } else { change.path.starts_with(&last.path) }
+        });
+        if broken {
+            return Err(Error::Contradiction(change.path.clone()));
+        }
+        last = Some(change);
+    }
+    Ok(())
 }
 
 impl<R: Read> Intake<R> {
     /// The next one; nothing at the end.
-    fn next(&mut self) -> Result<Option<Change>, Error> {
+    fn next(&mut self) -> Result<Option<Told>, Error> {
         let mut header = [0; HEADER_LEN];
         self.stream.read_exact(&mut header).map_err(Error::Stream)?;
         let record = Record::parse(&header).ok_or(Error::Record)?;
@@ -119,22 +157,21 @@ impl<R: Read> Intake<R> {
         }
         let mut path = vec![0; length];
         self.stream.read_exact(&mut path).map_err(Error::Stream)?;
+        self.paths = self.paths.saturating_add(length);
+        if self.paths > PATHS_MAX {
+            return Err(Error::TooMuch("128 MiB of names"));
+        }
         match record.kind {
             Kind::End => return Ok(None),
-            Kind::Failed => return Err(failed(path, record.size)),
+            Kind::Failed => return Ok(Some(unread(path, record.size))),
             _ => {}
         }
         let Some(path) = names::downward(&path) else {
             return Err(Error::Name(std::ffi::OsString::from_vec(path)));
         };
-        self.paths = self.paths.saturating_add(length);
-        if self.paths > PATHS_MAX {
-            return Err(Error::TooMuch("128 MiB of names"));
-        }
-        self.agree(&path, &record)?;
         let at = self.at;
         self.take_content(&record)?;
-        Ok(Some(Change {
+        Ok(Some(Told::Change(Change {
             path,
             state: record.state,
             kind: record.kind,
@@ -146,17 +183,7 @@ impl<R: Read> Intake<R> {
             inode: (record.links > 1 && record.kind == Kind::File).then_some(record.inode),
             size: record.size,
             at,
-        }))
-    }
-
-    /// Nothing is told twice, nor is anything below what is no directory or is not there any more.
-    fn agree(&mut self, path: &Path, record: &Record) -> Result<(), Error> {
-        let broken = path.ancestors().skip(1).any(|above| self.directories.get(above) == Some(&false));
-        let directory = record.kind == Kind::Directory && record.state != State::Removed;
-        if broken || self.directories.insert(path.to_owned(), directory).is_some() {
-            return Err(Error::Contradiction(path.to_owned()));
-        }
-        Ok(())
+        })))
     }
 
     fn take_content(&mut self, record: &Record) -> Result<(), Error> {
@@ -193,10 +220,10 @@ fn copy(from: &mut impl Read, to: &mut impl Write, mut left: u64) -> Result<(), 
     Ok(())
 }
 
-fn failed(path: Vec<u8>, errno: u64) -> Error {
+/// Its path is shown and no more, and may have been cut short.
+fn unread(path: Vec<u8>, errno: u64) -> Told {
     let errno = i32::try_from(errno).unwrap_or(i32::MAX);
-    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
-    Error::Guest { path, source: io::Error::from_raw_os_error(errno) }
+    Told::Unread(std::ffi::OsString::from_vec(path).into(), io::Error::from_raw_os_error(errno))
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ mod evidence;
 mod visit;
 
 use std::cell::Cell;
-use std::ffi::OsStr;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -123,39 +124,70 @@ impl<'a> Keeping<'a> {
         }
     }
 
-    /// Keeps what the spec says, of a command that ended so.
+    /// Keeps what the spec says, of a command that ended so. What cannot be kept hinders nothing else; that it cannot is the result
+    /// in the end.
     fn keep(&mut self, spec: &Spec, cause: &Cause, kept: &mut Taken) -> Result<(), Error> {
         let wanted = &spec.results;
         if !is_there(cause) {
             kept.uncommitted = !wanted.commits.is_empty();
             return Ok(());
         }
+        let mut failed = None;
         for copy in &wanted.copies {
-            let spool = self.ask(copy.guest.as_os_str(), true)?;
-            kept.left.extend(copy_out(&spool, copy, &|| self.listen())?);
+            let copied = self.copy(copy, &mut kept.left);
+            note(copied, &mut failed, &mut kept.left)?;
         }
         if !wanted.sync.globs.is_empty() {
-            kept.left.extend(self.bring_back(&wanted.sync)?);
+            let synced = self.bring_back(&wanted.sync, &mut kept.left);
+            self.patience = PATIENCE;
+            note(synced, &mut failed, &mut kept.left)?;
         }
-        if !wanted.changes() {
-            return Ok(());
+        if wanted.list || wanted.tar.is_some() {
+            let told = self.list(spec, kept);
+            note(told, &mut failed, &mut kept.left)?;
         }
-        let commits = *cause == Cause::Exited(0) && !wanted.commits.is_empty();
-        let spool = self.changes(spec, wanted.tar.is_some() || commits)?;
+        kept.uncommitted = *cause != Cause::Exited(0) && !wanted.commits.is_empty();
+        if *cause == Cause::Exited(0) && !wanted.commits.is_empty() {
+            let committed = self.commit(spec, kept);
+            note(committed, &mut failed, &mut kept.left)?;
+        }
+        // Two questions may have had one answer.
+        let mut seen = HashSet::new();
+        kept.left.retain(|left| seen.insert(left.clone()));
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Copies out what is at a path.
+    fn copy(&mut self, copy: &CopyOut, left: &mut Vec<Left>) -> Result<(), Error> {
+        let spool = self.ask(copy.guest.as_os_str(), true)?;
+        left.extend(spool.unread(&copy.guest));
+        left.extend(copy_out(&spool, copy, &|| self.listen())?);
+        Ok(())
+    }
+
+    /// Lists and packs what the command has changed.
+    fn list(&mut self, spec: &Spec, kept: &mut Taken) -> Result<(), Error> {
+        let wanted = &spec.results;
+        let spool = self.changes(spec, OsStr::new(""), wanted.tar.is_some())?;
+        kept.left.extend(spool.unread(Path::new("/")));
         kept.list = wanted.list.then(|| spool.list());
         if let Some(path) = &wanted.tar {
             kept.left.extend(spool.pack(path, &|| self.listen())?);
         }
-        kept.uncommitted = !commits && !wanted.commits.is_empty();
-        if commits {
-            let committed = commit(&spool, &spec.sight.current, &wanted.commits, kept, &|| self.listen());
-            if let (Err(error), Some(_)) = (&committed, self.ended_by.get()) {
-                // Of a run that was interrupted no error is told; this one says what there is on the host now.
-                kept.left.push(crate::explain(error));
-            }
-            committed?;
-        }
         Ok(())
+    }
+
+    /// Commits what is wanted, of which alone the guest is asked: what else it has written may be much.
+    fn commit(&mut self, spec: &Spec, kept: &mut Taken) -> Result<(), Error> {
+        let (current, commits) = (&spec.sight.current, &spec.results.commits);
+        let spool = self.changes(spec, &places([current.as_path()], commits)?, true)?;
+        kept.left.extend(spool.unread(Path::new("/")));
+        let committed = commit(&spool, current, commits, kept, &|| self.listen());
+        if let (Err(error), Some(_)) = (&committed, self.ended_by.get()) {
+            // Of a run that was interrupted no error is told; this one says what there is on the host now.
+            kept.left.push(crate::explain(error));
+        }
+        committed
     }
 
     /// Whether to go on writing to the host: until a signal says that it is enough.
@@ -165,9 +197,9 @@ impl<'a> Keeping<'a> {
         Err(io::Error::other(format!("signal {signal} ended it")))
     }
 
-    /// What the guest tells of what the command has changed.
-    fn changes(&mut self, spec: &Spec, content: bool) -> Result<Spool, Error> {
-        let mut spool = self.ask(OsStr::new(""), content)?;
+    /// What the guest tells of what the command has changed at these [`places`].
+    fn changes(&mut self, spec: &Spec, places: &OsStr, content: bool) -> Result<Spool, Error> {
+        let mut spool = self.ask(places, content)?;
         let volumes = spec.sight.volumes.iter().map(|volume| &volume.target);
         let own: Vec<&Path> =
             volumes.chain(spec.limits.tmpfs.iter().map(|tmpfs| &tmpfs.target)).map(|path| without_root(path)).collect();
@@ -178,9 +210,10 @@ impl<'a> Keeping<'a> {
 
     /// Brings back what is wanted. Names first: most that a test writes nobody wants, and it may be much. Of what is in the way
     /// on the host is told: for that the guest could be to blame. All files together take no longer and no more room than one copy.
-    fn bring_back(&mut self, wanted: &Sync) -> Result<Vec<Left>, Error> {
-        let told = self.ask(OsStr::new(""), false)?;
-        let (mut left, mut room, begun) = (Vec::new(), CONTENT_MAX, Instant::now());
+    fn bring_back(&mut self, wanted: &Sync, left: &mut Vec<Left>) -> Result<(), Error> {
+        let told = self.ask(&places(wanted.places.iter().map(PathBuf::as_path), &[PathBuf::new()])?, false)?;
+        left.extend(told.unread(Path::new("/")));
+        let (mut room, begun) = (CONTENT_MAX, Instant::now());
         for place in &wanted.places {
             let real = place.canonicalize().map_err(|source| Error::Write { path: place.clone(), source })?;
             for change in told.changes() {
@@ -191,7 +224,13 @@ impl<'a> Keeping<'a> {
                     continue;
                 }
                 self.patience = PATIENCE.saturating_sub(begun.elapsed());
-                let mut file = self.ask(Path::new("/").join(&change.path).as_os_str(), true)?;
+                let mut file = match self.ask(Path::new("/").join(&change.path).as_os_str(), true) {
+                    Err(error @ Error::Guest { .. }) => {
+                        left.push(crate::explain(&error));
+                        continue;
+                    }
+                    asked => asked?,
+                };
                 // It was one file; whatever it is by now, no more than that is taken.
                 file.retain(|now| now.path.as_os_str().is_empty() && now.kind == Kind::File);
                 let size = file.changes().iter().map(|now| now.size).sum();
@@ -203,18 +242,23 @@ impl<'a> Keeping<'a> {
                 }
             }
         }
-        self.patience = PATIENCE;
-        Ok(left)
+        Ok(())
     }
 
-    /// What the guest tells of what is at a path; or, without one, of what has changed.
-    fn ask(&mut self, path: &OsStr, content: bool) -> Result<Spool, Error> {
-        let mut path = ByteBuf::from(path.as_bytes());
+    /// What the guest tells of what is at an absolute path; or of what has changed at these [`places`].
+    fn ask(&mut self, asked: &OsStr, content: bool) -> Result<Spool, Error> {
+        let mut path = ByteBuf::from(asked.as_bytes());
         if !path.is_empty() {
             path.push(0);
         }
         let answer = self.answer(|number| ToGuest::Tell(Tell { number, path, content })).map_err(Error::Stream)?;
-        Spool::receive(answer, content)
+        match Spool::receive(answer, content) {
+            Err(Error::Guest { source, .. }) => {
+                let asked = Path::new(asked);
+                Err(Error::Guest { path: if asked.is_absolute() { asked } else { Path::new("/") }.to_owned(), source })
+            }
+            received => received,
+        }
     }
 
     /// The answer to a question, over the connection of a number that is in it.
@@ -236,6 +280,43 @@ impl<'a> Keeping<'a> {
         self.session.send(message).map_err(io::Error::other)?;
         self.session.finish(SILENCE)
     }
+}
+
+/// Remembers the first failure and tells of the others; of all if after one the guest is asked nothing more.
+fn note(done: Result<(), Error>, failed: &mut Option<Error>, left: &mut Vec<Left>) -> Result<(), Error> {
+    let Err(error) = done else { return Ok(()) };
+    let goes_on = matches!(error, Error::Guest { .. } | Error::TooMuch(_) | Error::Write { .. });
+    match failed {
+        None if goes_on => {
+            *failed = Some(error);
+            return Ok(());
+        }
+        Some(_) if goes_on => {
+            left.push(crate::explain(&error));
+            return Ok(());
+        }
+        Some(first) => left.push(crate::explain(first)),
+        None => {}
+    }
+    Err(error)
+}
+
+/// Paths below each of these directories, by their real names as the guest is asked for them; empty for all there is. Else a
+/// NUL byte begins them: an init that knows of no places finds no path, and says so.
+fn places<'p>(directories: impl IntoIterator<Item = &'p Path>, below: &[PathBuf]) -> Result<OsString, Error> {
+    let mut places = vec![OsString::new()];
+    for directory in directories {
+        let real = directory.canonicalize().map_err(|source| Error::Write { path: directory.to_owned(), source })?;
+        for path in below {
+            // Without the slash that joining nothing leaves at the end.
+            let place: PathBuf = without_root(&real).join(path).components().collect();
+            if place.as_os_str().is_empty() {
+                return Ok(OsString::new());
+            }
+            places.push(place.into_os_string());
+        }
+    }
+    Ok(places.join(OsStr::new("\0")))
 }
 
 fn without_root(path: &Path) -> &Path {

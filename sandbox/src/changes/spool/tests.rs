@@ -57,9 +57,28 @@ fn names_that_lead_elsewhere_are_refused() {
 fn contradictions_are_refused() {
     let link = record(Kind::Link, State::Added, b"d", b"/etc");
     let gone = record(Kind::Directory, State::Removed, b"d", b"");
-    for told in [vec![file("d", ""), file("d", "")], vec![link, file("d/passwd", "x")], vec![gone, file("d/x/y", "")]] {
-        assert!(matches!(spool(&told), Err(Error::Contradiction(_))), "{told:?}");
+    for told in [[file("d", ""), file("d", "")], [link, file("d/passwd", "x")], [gone, file("d/x/y", "")]] {
+        let [one, other] = told;
+        for told in [[one.clone(), file("d-", ""), other.clone()], [other, file("d!", ""), one]] {
+            assert!(matches!(spool(&told), Err(Error::Contradiction(_))), "{told:?}");
+        }
     }
+    let fine =
+        [file("d/x/y", ""), record(Kind::Directory, State::Changed, b"d", b""), file("d-", ""), file("d!/x", "")];
+    assert_eq!(spool(&fine).unwrap().changes().len(), 4);
+}
+
+#[test]
+fn what_could_not_be_read_is_left_out() {
+    let failed = |path: &str| record(Kind::Failed, State::Added, path.as_bytes(), &[0; 13])[..48 + path.len()].to_vec();
+    let directory = record(Kind::Directory, State::Added, b"d", b"");
+    let told = [file("a", "in part"), failed("a"), file("b", "whole"), directory, failed("d"), failed("../\u{1b}")];
+    let spool = spool(&told).unwrap();
+    let names: Vec<_> = spool.changes().iter().map(|change| change.path.to_str().unwrap()).collect();
+    assert_eq!(names, ["b", "d"]);
+    let unread: Vec<_> = spool.unread(Path::new("/in")).collect();
+    assert!(unread[0].starts_with("\"/in/a\": Permission denied"), "{unread:?}");
+    assert!(unread.len() == 3 && !unread[2].contains('\u{1b}'), "{unread:?}");
 }
 
 #[test]
@@ -68,7 +87,7 @@ fn a_stream_without_its_end_is_nothing() {
     for length in 0..=told.len() {
         assert!(matches!(Spool::receive(&told[..length], true), Err(Error::Stream(_))), "{length}");
     }
-    let failed = record(Kind::Failed, State::Added, b"a/b", &[0; 13]);
+    let failed = record(Kind::Failed, State::Added, b"", &[0; 13]);
     let error = Spool::receive(&failed[..], true).unwrap_err();
     assert!(matches!(&error, Error::Guest { source, .. } if source.raw_os_error() == Some(13)), "{error:?}");
 }

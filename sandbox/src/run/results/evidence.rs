@@ -4,6 +4,7 @@
 //! All of it is a guest's word, which is bounded here and made fit to be shown. What a guest does not tell in time is left out,
 //! and no verdict changes for that.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ impl Keeping<'_> {
         let usual = std::mem::replace(&mut self.patience, PATIENCE);
         let list = match known {
             Some(list) => Ok(list.to_owned()),
-            None => self.changes(spec, false).map(|spool| spool.list()),
+            None => self.changes(spec, OsStr::new(""), false).map(|spool| spool.list()),
         };
         match list {
             Ok(list) => evidence.list = Some(cut(list, LIST_MAX)),
