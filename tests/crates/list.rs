@@ -33,6 +33,6 @@ pub(crate) const CRATES: &[Crate] = &[
     Crate { features: &["--features", "all"], ..of("socket2", "0.6.5", "network") },
     Crate { features: &["--features", "os-poll,net,os-ext"], ..of("mio", "1.2.5", "network") },
     of("either", "1.19.0", "doctests"),
-    of("same-file", "1.0.6", "files, doctests"),
+    Crate { alone: true, ..of("same-file", "1.0.6", "files, doctests") },
     of("trybuild", "1.0.122", "calls cargo"),
 ];
