@@ -48,20 +48,29 @@ pub(super) fn input(place: &Path, attempt: usize) -> PathBuf {
 /// # Errors
 /// That there is no such directory, and none can be made.
 pub fn hold(place: &Path) -> io::Result<File> {
-    let mut told = false;
+    let words = || tell(format_args!("sandbox: waits for another run of this suite, which has {}", place.display()));
+    hold_after(place, words)
+}
+
+/// The same; `waits` is called once if it waits, when it has open what another one has.
+fn hold_after(place: &Path, waits: impl FnOnce()) -> io::Result<File> {
+    let mut waits = Some(waits);
     loop {
         fs::create_dir_all(place)?;
         // The directory itself is locked (flock(2)), for a file would have to stay there. Where a file system has no locks we go on
         // without, as cargo does.
-        let directory = File::open(place)?;
+        let directory = match File::open(place) {
+            // Whoever had it has just removed it, as a test does that has passed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
         if let Err(TryLockError::WouldBlock) = directory.try_lock() {
-            if !told {
-                tell(format_args!("sandbox: waits for another run of this suite, which has {}", place.display()));
+            if let Some(waits) = waits.take() {
+                waits();
             }
-            told = true;
             directory.lock()?;
         }
-        // Whoever had it may have removed it, as a test does that has passed.
+        // It may have been removed meanwhile, and be another's now.
         let own = directory.metadata()?;
         if fs::metadata(place).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())) {
             return Ok(directory);
@@ -200,6 +209,8 @@ fn pass(mut from: impl Read, mut file: File, mut echo: impl Write) -> io::Result
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::*;
 
@@ -273,11 +284,12 @@ mod tests {
         assert!(hold(&place.join("left")).is_err(), "it is no directory");
 
         let (place, held) = (place.join("gone"), hold(&place.join("gone")).expect("nobody has it"));
+        let (waiting, told) = mpsc::channel();
         let waits = thread::spawn({
             let place = place.clone();
-            move || hold(&place)
+            move || hold_after(&place, || waiting.send(()).expect("somebody listens"))
         });
-        thread::sleep(std::time::Duration::from_millis(20));
+        told.recv_timeout(Duration::from_secs(10)).expect("it waits");
         fs::remove_dir(&place).expect("it is empty");
         drop(held);
         let _held = waits.join().expect("no panic").expect("it gets another");
