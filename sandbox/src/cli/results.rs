@@ -11,6 +11,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::tell;
 use crate::caller::Caller;
+use crate::outcome::Verdict;
 use crate::run::Outcome;
 use crate::spec::{CopyOut, Glob, Results, Sync};
 
@@ -109,6 +110,10 @@ pub(super) fn show(outcome: &Outcome) {
     left.iter().take(LINES).for_each(|left| tell(format_args!("sandbox: left out: {left}")));
     if left.len() > LINES {
         tell(format_args!("sandbox: left out: {} more", left.len() - LINES));
+    }
+    // Of a command that succeeded the cause says it.
+    if let Some(failed) = outcome.results.failed.as_ref().filter(|_| outcome.cause.verdict() == Verdict::Fail) {
+        tell(format_args!("sandbox: left out: the command's results: {}", failed.words));
     }
     for path in &outcome.results.unchanged {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };

@@ -45,6 +45,17 @@ pub struct Taken {
     pub unchanged: Vec<PathBuf>,
     /// Whether something was to be committed and was not, because the command did not succeed.
     pub uncommitted: bool,
+    /// Why something that was wanted is not there; of more than one, the first.
+    pub failed: Option<Failed>,
+}
+
+/// Why something that was wanted is not there.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// For people.
+    pub words: String,
+    /// Whether the guest had nothing to tell of it, which is the command's doing; else we could not take it.
+    pub unread: bool,
 }
 
 impl Results {
@@ -102,14 +113,14 @@ impl<'a> Keeping<'a> {
             match (self.keep(spec, &ended, &mut outcome.results), self.ended_by.get()) {
                 (Ok(()), _) => {}
                 (Err(_), Some(signal)) => outcome.cause = Cause::Cancelled(signal),
-                // A guest can see to it that its files cannot be told of, which makes no failure anything else.
-                (Err(error), None) if ended.verdict() == Verdict::Fail => {
-                    outcome.results.left.push(format!("the command's results: {}", crate::explain(&error)));
-                }
-                // What was asked for is not there, whatever the command did.
                 (Err(error), None) => {
-                    let why = crate::explain(&error);
-                    outcome.cause = Cause::SetupError(format!("cannot keep the command's results: {why}"));
+                    let words = crate::explain(&error);
+                    // What was asked for is not there, though the command did well. But a guest can see to it that its files cannot be
+                    // told of, which makes no failure anything else.
+                    if ended.verdict() != Verdict::Fail {
+                        outcome.cause = Cause::SetupError(format!("cannot keep the command's results: {words}"));
+                    }
+                    outcome.results.failed = Some(Failed { words, unread: matches!(error, Error::Guest { .. }) });
                 }
             }
             outcome.stages.end("results");

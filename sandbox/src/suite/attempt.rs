@@ -2,7 +2,6 @@
 //! One attempt at a test: one run, and what it says.
 
 use std::io;
-use std::iter;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,12 +13,6 @@ use crate::report::{Report, kept};
 use crate::run::Outcome;
 use crate::stages::Stages;
 use crate::sys::signals;
-
-/// How the words begin about results of which there are none.
-const MISSING: &str = "the command's results: ";
-
-/// How they go on if the guest had nothing to tell, and not we no room for it.
-const UNREAD: &str = "the guest could not read ";
 
 /// Most notes about results.
 const NOTES: usize = 10;
@@ -133,18 +126,16 @@ fn keep(report: &Report) {
 /// Has a command that ended well end so, though the guest had not what was to be brought out of it: that is the command's doing and
 /// no machine's. Of one that ended otherwise the run says it so already.
 fn told(outcome: &mut Outcome) {
-    let Cause::SetupError(words) = &outcome.cause else { return };
-    let why = words.strip_prefix("cannot keep the command's results: ");
-    if let Some(why) = why.filter(|why| why.starts_with(UNREAD)) {
-        let missing = format!("{MISSING}{why}");
-        outcome.results.left.push(missing);
+    if outcome.results.failed.as_ref().is_some_and(|failed| failed.unread)
+        && matches!(outcome.cause, Cause::SetupError(_))
+    {
         outcome.cause = Cause::Exited(0);
     }
 }
 
 /// What of the results there is not.
 fn notes(outcome: &Outcome) -> Vec<String> {
-    let left = outcome.results.left.iter().filter(|left| !left.starts_with(MISSING));
+    let left = outcome.results.left.iter();
     let mut notes: Vec<String> = left.take(NOTES).map(|left| format!("left out: {left}")).collect();
     if outcome.results.left.len() > NOTES {
         notes.push(format!("left out: {} more", outcome.results.left.len() - NOTES));
@@ -161,14 +152,15 @@ fn judge(test: &Test<'_>, outcome: &Outcome, stdout: &[u8], stderr: &[u8]) -> (V
     let (verdict, mut words) = match cause.verdict() {
         Verdict::Infrastructure => (Verdict::Infrastructure, cause.to_string()),
         Verdict::Pass | Verdict::Fail => {
-            let missing: Vec<String> =
-                outcome.results.left.iter().filter(|left| left.starts_with(MISSING)).cloned().collect();
-            let ours = missing.iter().filter_map(|left| left.strip_prefix(MISSING)).any(|why| !why.starts_with(UNREAD));
-            match (test.judge)(cause, stdout, stderr) {
-                Ok(()) if missing.is_empty() => return (Verdict::Pass, String::new()),
-                Ok(()) if ours => (Verdict::Infrastructure, missing.join("\n")),
-                Ok(()) => (Verdict::Fail, missing.join("\n")),
-                Err(words) => (Verdict::Fail, iter::once(words).chain(missing).collect::<Vec<_>>().join("\n")),
+            let failed = outcome.results.failed.as_ref();
+            let missing = failed.map(|failed| format!("the command's results: {}", failed.words));
+            match ((test.judge)(cause, stdout, stderr), missing) {
+                (Ok(()), None) => return (Verdict::Pass, String::new()),
+                (Ok(()), Some(missing)) if failed.is_some_and(|failed| failed.unread) => (Verdict::Fail, missing),
+                (Ok(()), Some(missing)) => (Verdict::Infrastructure, missing),
+                (Err(words), missing) => {
+                    (Verdict::Fail, [words].into_iter().chain(missing).collect::<Vec<_>>().join("\n"))
+                }
             }
         }
     };
@@ -181,24 +173,20 @@ fn judge(test: &Test<'_>, outcome: &Outcome, stdout: &[u8], stderr: &[u8]) -> (V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::results::Failed;
 
     #[test]
     fn what_a_command_did_not_make_is_its_failure() {
-        let words = "cannot keep the command's results: the guest could not read \"/x\": No such file or directory";
-        let outcome = |words: &str| {
-            let mut outcome = Outcome::refused(Cause::SetupError(words.to_owned()), Stages::begin());
+        let setup = || Cause::SetupError("words".to_owned());
+        let told = |cause: Cause, unread| {
+            let mut outcome = Outcome::refused(cause, Stages::begin());
+            outcome.results.failed = Some(Failed { words: "words".to_owned(), unread });
             told(&mut outcome);
-            outcome
+            outcome.cause
         };
-        let missing = outcome(words);
-        assert_eq!(missing.cause, Cause::Exited(0));
-        assert_eq!(
-            missing.results.left,
-            ["the command's results: the guest could not read \"/x\": No such file or directory"]
-        );
-        assert!(notes(&missing).is_empty(), "it is said already");
-        let ours = "cannot keep the command's results: cannot write \"/x\": No space left on device";
-        assert_eq!(outcome(ours).cause, Cause::SetupError(ours.to_owned()));
+        assert_eq!(told(setup(), true), Cause::Exited(0));
+        assert_eq!(told(setup(), false), setup(), "that was ours");
+        assert_eq!(told(Cause::Timeout, true), Cause::Timeout);
     }
 
     #[test]
