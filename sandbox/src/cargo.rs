@@ -67,15 +67,15 @@ impl Process {
         let root = root.unwrap_or_else(|| caller.directory.clone());
         let target = executable.ancestors().skip(1).find(|place| place.join(TARGET_MARK).is_file()).map(Path::to_owned);
         let mut shown: Vec<PathBuf> = workspace.into_iter().chain(package).chain(target.clone()).collect();
-        let home = directory(caller, "HOME");
-        shown.extend(beside(&executable, home.as_deref()));
+        let is_empty = view::shown_empty(directory(caller, "HOME").as_deref());
+        shown.extend(beside(&executable, &is_empty));
         shown.extend(directory(caller, "OUT_DIR"));
         shown.extend(libraries(caller));
         shown.extend(programs(caller).filter_map(|program| program.parent().map(Path::to_owned)));
         shown.extend(toolchain(caller));
         shown.extend(project::configuration(&root));
         // With the root goes what is in it, unless that is a home, which nobody is shown.
-        let empty = view::is_shown_empty(&root, home.as_deref());
+        let empty = is_empty(&root);
         let mut seen = Vec::new();
         shown.retain(|path| {
             let fresh = path.is_absolute() && (empty || !path.starts_with(&root)) && !seen.contains(path);
@@ -106,9 +106,9 @@ fn directory(caller: &Caller, name: &str) -> Option<PathBuf> {
 
 /// The executable's folder, with what was built for it. One in cargo's `deps` or `examples` has programs and libraries beside
 /// that folder; one that lies in a home or in a place of everybody's is alone.
-fn beside(executable: &Path, home: Option<&Path>) -> Option<PathBuf> {
+fn beside(executable: &Path, is_empty: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let folder = executable.parent()?;
-    if folder == std::env::temp_dir() || view::is_shown_empty(folder, home) {
+    if folder == std::env::temp_dir() || is_empty(folder) {
         return Some(executable.to_owned());
     }
     let grouped = folder.file_name().is_some_and(|name| name == "deps" || name == "examples");

@@ -168,10 +168,13 @@ pub enum Error {
     VolumeTwice(PathBuf),
 }
 
-/// Whether a current directory is shown empty, since it holds more than a project: a home, or one of the system's.
-pub(crate) fn is_shown_empty(directory: &Path, home: Option<&Path>) -> bool {
-    let real = directory.canonicalize();
-    current::is_whole(real.as_deref().unwrap_or(directory), &homes::Homes::of(home))
+/// What says of a directory whether it would be shown empty, since it holds more than a project: a home, or one of the system's.
+pub(crate) fn shown_empty(home: Option<&Path>) -> impl Fn(&Path) -> bool + use<> {
+    let homes = homes::Homes::of(home);
+    move |directory| {
+        let real = directory.canonicalize();
+        current::is_whole(real.as_deref().unwrap_or(directory), &homes)
+    }
 }
 
 impl View {
